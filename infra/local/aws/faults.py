@@ -1,0 +1,76 @@
+"""Failures on demand, and a count of calls: what no emulator has and every client must survive.
+
+`POST /_local/faults` with `[{"service": "kms", "operation": "Decrypt", "kind": "throttle",
+"count": 2}]` replaces all faults that are set; `[]` clears them. `kind` is `throttle`, `error` (an
+internal one), `delay` (of `seconds`) or `lost` (done, but answered with an internal error). Without
+`count` a fault stays. `POST /_local/calls` answers the calls since the last time, as
+`{"kms:Decrypt": 3}`.
+"""
+
+import asyncio
+import json
+from collections import Counter
+
+import ministack.app
+from ministack.core.responses import error_response_json, json_response
+
+from .request import operation_of
+
+SERVICES = ("dynamodb", "kms")
+THROTTLES = {"dynamodb": "ProvisionedThroughputExceededException", "kms": "ThrottlingException"}
+INTERNAL = {"dynamodb": "InternalServerError", "kms": "KMSInternalException"}
+
+faults = []
+calls = Counter()
+
+
+def due(service, operation):
+    """The fault that this call meets, counted down."""
+    for fault in faults:
+        if (fault["service"], fault["operation"]) != (service, operation):
+            continue
+        left = fault.get("count")
+        if left is None or left > 0:
+            if left is not None:
+                fault["count"] = left - 1
+            return fault
+    return None
+
+
+def faulty(service, inner):
+    async def handle(method, path, headers, body, query):
+        operation = operation_of(headers)
+        calls[f"{service}:{operation}"] += 1
+        fault = due(service, operation)
+        kind = fault and fault["kind"]
+        if kind == "throttle":
+            return error_response_json(THROTTLES[service], "Rate exceeded", 400)
+        if kind == "error":
+            return error_response_json(INTERNAL[service], "internal", 500)
+        if kind == "delay":
+            await asyncio.sleep(fault["seconds"])
+        response = await inner(method, path, headers, body, query)
+        if kind == "lost":
+            return error_response_json(INTERNAL[service], "internal", 500)
+        return response
+
+    return handle
+
+
+def install():
+    for service in SERVICES:
+        handlers = ministack.app.SERVICE_HANDLERS
+        handlers[service] = faulty(service, handlers[service])
+    inner = ministack.app._handle_admin_config_request
+
+    async def handle_admin_request(path, method, body):
+        if (method, path) == ("POST", "/_local/faults"):
+            faults[:] = json.loads(body)
+            return json_response({"faults": len(faults)})
+        if (method, path) == ("POST", "/_local/calls"):
+            answer = json_response(dict(calls))
+            calls.clear()
+            return answer
+        return await inner(path, method, body)
+
+    ministack.app._handle_admin_config_request = handle_admin_request

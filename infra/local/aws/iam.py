@@ -1,0 +1,144 @@
+"""IAM as AWS evaluates it for KMS and DynamoDB: condition keys, resources, a role's own ARN."""
+
+import re
+
+from ministack.core import iam_actions, iam_evaluator
+from ministack.services import dynamodb, iam, kms
+
+from .request import body_of, key_of
+
+WORD = re.compile(r"(?<![:\w.])#?[A-Za-z_]\w*(?!\w*\s*\()")
+OPERATORS = {"AND", "OR", "NOT", "IN", "BETWEEN", "SET", "REMOVE", "ADD", "DELETE"}
+EXPRESSIONS = (
+    "ProjectionExpression",
+    "FilterExpression",
+    "UpdateExpression",
+    "ConditionExpression",
+    "KeyConditionExpression",
+)
+
+
+def kms_key(request):
+    return key_of(
+        request.get("KeyId")
+        or request.get("SourceKeyId")
+        or iam_actions._kms_key_id_from_ciphertext(request.get("CiphertextBlob", ""))
+    )
+
+
+def kms_conditions(request):
+    """kms:EncryptionContext, RequestAlias, ResourceAliases and CallerAccount."""
+    context = request.get("EncryptionContext") or request.get("SourceEncryptionContext") or {}
+    conditions = {f"kms:EncryptionContext:{key}": value for key, value in context.items()}
+    if context:
+        conditions["kms:EncryptionContextKeys"] = list(context)
+    alias = request.get("KeyId", "").find("alias/")
+    if alias >= 0:
+        conditions["kms:RequestAlias"] = request["KeyId"][alias:]
+    key = kms_key(request)
+    if key:
+        conditions["kms:CallerAccount"] = key["Arn"].split(":")[4]
+        aliases = [arn.split(":", 5)[-1] for arn, of in kms._aliases.items() if of == key["KeyId"]]
+        if aliases:
+            conditions["kms:ResourceAliases"] = aliases
+    return conditions
+
+
+def hash_key(table):
+    schema = (dynamodb._tables.get((table or "").split("/")[-1]) or {}).get("KeySchema", [])
+    return next((key["AttributeName"] for key in schema if key["KeyType"] == "HASH"), None)
+
+
+def items(request):
+    """Each key or item of a request, with its table."""
+    table = request.get("TableName")
+    for part in ("Key", "Item"):
+        yield table, request.get(part)
+    for name, batch in (request.get("RequestItems") or {}).items():
+        if isinstance(batch, dict):
+            for key in batch.get("Keys", []):
+                yield name, key
+            continue
+        for write in batch:
+            yield name, write.get("PutRequest", {}).get("Item") or write.get(
+                "DeleteRequest", {}
+            ).get("Key")
+    for transacted in request.get("TransactItems") or []:
+        for write in transacted.values():
+            yield write.get("TableName"), write.get("Key") or write.get("Item")
+
+
+def dynamodb_conditions(request):
+    """dynamodb:LeadingKeys, Attributes, Select and ReturnValues."""
+    leading, attributes = set(), set()
+    for table, item in items(request):
+        attributes.update(item or {})
+        key = hash_key(table)
+        if key in (item or {}):
+            leading.update(str(value) for value in item[key].values())
+    names = request.get("ExpressionAttributeNames") or {}
+    values = request.get("ExpressionAttributeValues") or {}
+    for expression in EXPRESSIONS:
+        for word in WORD.findall(request.get(expression) or ""):
+            word = names.get(word, word)
+            if word.upper() not in OPERATORS:
+                attributes.add(word)
+    key = hash_key(request.get("TableName"))
+    if key and not request.get("IndexName"):
+        equals = re.search(r"(#?\w+)\s*=\s*(:\w+)", request.get("KeyConditionExpression") or "")
+        if equals and names.get(equals[1], equals[1]) == key and equals[2] in values:
+            leading.update(str(value) for value in values[equals[2]].values())
+    conditions = {}
+    if leading:
+        conditions["dynamodb:LeadingKeys"] = sorted(leading)
+    if attributes:
+        conditions["dynamodb:Attributes"] = sorted(attributes)
+    for name in ("ReturnValues", "Select"):
+        if name in request:
+            conditions[f"dynamodb:{name}"] = request[name]
+    return conditions
+
+
+def install():
+    tags = iam_actions.request_tag_context
+    arn = iam_actions.extract_resource_arn
+    action_of = iam_actions.extract_iam_action
+    service_context = iam_actions.dynamodb_service_context
+    resolve = iam_evaluator._resolve_condition_key
+
+    def request_tag_context(service, action, body, params):
+        context = tags(service, action, body, params)
+        conditions = {"kms": kms_conditions, "dynamodb": dynamodb_conditions}.get(service)
+        if conditions:
+            context.update(conditions(body_of(body)))
+        return context
+
+    def extract_resource_arn(service, method, path, headers, body, params, region, account):
+        key = kms_key(body_of(body)) if service == "kms" else None
+        return (
+            key["Arn"]
+            if key
+            else arn(service, method, path, headers, body, params, region, account)
+        )
+
+    def extract_iam_action(*arguments, **named):
+        action = action_of(*arguments, **named)
+        return "kms:ReEncryptFrom" if action == "kms:ReEncrypt" else action
+
+    def dynamodb_service_context(body):
+        return {**service_context(body), **dynamodb_conditions(body_of(body))}
+
+    def condition_key(key, context):
+        # aws:PrincipalArn of an assumed role is the role's ARN, not its session's.
+        principal = context.principal_arn or ""
+        if key.lower() == "aws:principalarn" and ":assumed-role/" in principal:
+            name = iam_evaluator._role_name_from_assumed_arn(principal)
+            role = iam._roles.get_scoped(context.principal_account, None, name)
+            return (role or {}).get("Arn", principal)
+        return resolve(key, context)
+
+    iam_actions.request_tag_context = request_tag_context
+    iam_actions.extract_resource_arn = extract_resource_arn
+    iam_actions.extract_iam_action = extract_iam_action
+    iam_actions.dynamodb_service_context = dynamodb_service_context
+    iam_evaluator._resolve_condition_key = condition_key

@@ -1,0 +1,92 @@
+//! The one error of the crate, in words of what the caller can do about it, and the one place
+//! where it becomes a code and a status.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+
+/// Why an operation was not done. `Display` is the message for the caller: it says what to do
+/// next and never repeats input. What only the operator should see is the source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request breaks a rule.
+    #[error("{0}")]
+    Invalid(Cow<'static, str>),
+    /// What was sent, or what is stored, cannot be read at all.
+    #[error("{0}")]
+    Malformed(Cow<'static, str>),
+    /// The encryption context is not the one that the secret was put with.
+    #[error("{0}")]
+    Forbidden(Cow<'static, str>),
+    /// There is no such secret, version, revision or stage.
+    #[error("{0}")]
+    NotFound(Cow<'static, str>),
+    /// There is one already.
+    #[error("{0}")]
+    Exists(Cow<'static, str>),
+    /// It was there, and its time is over.
+    #[error("This version has expired. Put a new one, or ask for another version.")]
+    Expired,
+    /// It does not fit.
+    #[error("{0}")]
+    TooLarge(Cow<'static, str>),
+    /// What is stored is not what was sealed. Which check failed is nobody's business.
+    #[error(
+        "This version failed its integrity check and was not opened: its row was altered, moved \
+         or damaged. Restore the row from a backup, or put the secret anew."
+    )]
+    Integrity,
+    /// The version carries no seal, and this stack opens sealed versions only.
+    #[error(
+        "This version carries no seal, and this stack refuses legacy rows. Put the secret anew, \
+         or deploy with LegacyItems=read."
+    )]
+    Unsealed,
+    /// AWS could not or would not do its part; `source` says which part, for the operator.
+    #[error("{message}")]
+    Unavailable {
+        /// What the caller can do about it.
+        message: Cow<'static, str>,
+        /// The call that failed.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+/// How an [`Error`] looks on the wire: an HTTP status and a code that stay the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// The HTTP status.
+    pub status: u16,
+    /// `code` in an HTTP body, `errorType` of a function error.
+    pub name: &'static str,
+}
+
+impl Error {
+    /// A request that breaks a rule; `message` names the rule.
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(message.into())
+    }
+
+    pub(crate) fn no_randomness(source: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Unavailable {
+            message: "The operating system has no random numbers to give. Try again.".into(),
+            source: Box::new(source),
+        }
+    }
+
+    /// The code and status of this error.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        let (status, name) = match self {
+            Self::Invalid(_) => (400, "Invalid"),
+            Self::Malformed(_) => (400, "Malformed"),
+            Self::Forbidden(_) => (403, "Forbidden"),
+            Self::NotFound(_) => (404, "NotFound"),
+            Self::Exists(_) => (409, "Exists"),
+            Self::Expired => (410, "Expired"),
+            Self::TooLarge(_) => (413, "TooLarge"),
+            Self::Integrity | Self::Unsealed => (500, "Integrity"),
+            Self::Unavailable { .. } => (503, "Unavailable"),
+        };
+        Code { status, name }
+    }
+}

@@ -1,0 +1,367 @@
+//! Where a request came from, HTTP or direct invoke, and how its answer goes back there.
+
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use aws_lambda_events::encodings::Body as HttpBody;
+use aws_lambda_events::http::HeaderValue;
+use aws_lambda_events::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use lambda_runtime::Diagnostic;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use zeroize::Zeroize;
+
+use crate::error::Error;
+use crate::fields::{Fields, wipe};
+use crate::name::Label;
+use crate::secret::Secret;
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Through the HTTP API, payload format 2.0.
+    Http,
+    /// By `lambda invoke`, the request itself as the payload.
+    Direct,
+}
+
+/// What an operation answers.
+pub struct Answer {
+    body: Body,
+    version: Option<Label>,
+}
+
+enum Body {
+    Json(Box<RawValue>),
+    Bare(Secret),
+}
+
+impl Answer {
+    /// An answer of fields.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where it cannot be written as JSON.
+    pub fn json(fields: &impl Serialize) -> Result<Self, Error> {
+        Ok(Self {
+            body: Body::Json(raw(fields)?),
+            version: None,
+        })
+    }
+
+    /// An answer that is nothing but the value.
+    #[must_use]
+    pub fn bare(secret: Secret) -> Self {
+        Self {
+            body: Body::Bare(secret),
+            version: None,
+        }
+    }
+
+    /// Notes which version the answer is about, for the log.
+    #[must_use]
+    pub fn of_version(mut self, version: Label) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// Which version the answer is about, if it is about one.
+    #[must_use]
+    pub fn version(&self) -> Option<&Label> {
+        self.version.as_ref()
+    }
+}
+
+/// An error as a direct caller gets it: `errorType` is the code.
+#[derive(Debug)]
+pub struct FunctionError {
+    code: &'static str,
+    message: String,
+}
+
+impl From<FunctionError> for Diagnostic {
+    fn from(error: FunctionError) -> Self {
+        Self {
+            error_type: error.code.to_owned(),
+            error_message: error.message,
+        }
+    }
+}
+
+impl Origin {
+    /// Reads an event: the fields of the request, and where they came from. For HTTP they are the
+    /// path's, the query's and the body's together.
+    pub fn read(payload: Box<RawValue>) -> (Self, Result<Fields, Error>) {
+        let direct = Fields::parse(payload.get());
+        // No request has a field of this name. Whoever may invoke the function can forge it, which
+        // gains nothing: access was decided before the function was called.
+        let read = match direct {
+            Ok(fields) if fields.has("requestContext") => (Self::Http, merged(payload.get())),
+            fields => (Self::Direct, fields),
+        };
+        wipe(payload);
+        read
+    }
+
+    /// Gives an answer back the way its request came.
+    ///
+    /// # Errors
+    /// [`FunctionError`] for a direct caller; an HTTP caller gets every error as a response.
+    pub fn reply(self, result: Result<Answer, Error>) -> Result<Box<RawValue>, FunctionError> {
+        match self {
+            Self::Http => {
+                let response = result.map_or_else(|error| refusal(&error), |answer| http(answer));
+                raw(&response).map_err(FunctionError::from)
+            }
+            Self::Direct => result.and_then(direct).map_err(FunctionError::from),
+        }
+    }
+}
+
+impl From<Error> for FunctionError {
+    fn from(error: Error) -> Self {
+        Self {
+            code: error.code().name,
+            message: error.to_string(),
+        }
+    }
+}
+
+fn merged(event: &str) -> Result<Fields, Error> {
+    let event: ApiGatewayV2httpRequest = serde_json::from_str(event).map_err(|_| {
+        Error::Malformed("The event is no HTTP API event of payload format 2.0.".into())
+    })?;
+    let mut fields = Fields::default();
+    for (name, value) in event.path_parameters {
+        fields.add_text(&name, path(&value)?)?;
+    }
+    for pair in event
+        .raw_query_string
+        .iter()
+        .flat_map(|query| query.split('&'))
+    {
+        if !pair.is_empty() {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            fields.add_query(&query(name)?, query(value)?)?;
+        }
+    }
+    if let Some(mut body) = event.body.filter(|body| !body.is_empty()) {
+        if event.is_base64_encoded {
+            let bytes = BASE64_STANDARD.decode(&body).ok();
+            body.zeroize();
+            body = bytes
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .ok_or(Error::Malformed(
+                    "The body of the request is not UTF-8 text.".into(),
+                ))?;
+        }
+        let added = fields.add_json(&body);
+        body.zeroize();
+        added?;
+    }
+    Ok(fields)
+}
+
+/// A path parameter. The HTTP API has decoded every escape but `%25` before it matched the path
+/// against policies and routes; what is left of a percent sign is undone here, and nothing twice.
+/// Escapes that are no UTF-8 have become U+FFFD, which is refused: two names would become one.
+fn path(value: &str) -> Result<String, Error> {
+    if value.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(Error::Malformed(
+            "The path of the request is not UTF-8.".into(),
+        ));
+    }
+    Ok(value.replace("%25", "%"))
+}
+
+/// A name or value of a query (WHATWG URL, application/x-www-form-urlencoded), strictly UTF-8.
+fn query(text: &str) -> Result<String, Error> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| Error::Malformed("The query of the request is not UTF-8.".into()))
+}
+
+fn direct(answer: Answer) -> Result<Box<RawValue>, Error> {
+    match answer.body {
+        Body::Json(json) => Ok(json),
+        Body::Bare(secret) => match String::from_utf8(secret.into_bytes()) {
+            Ok(mut text) => {
+                let json = raw(&text);
+                text.zeroize();
+                json
+            }
+            Err(bytes) => {
+                bytes.into_bytes().zeroize();
+                Err(Error::invalid(
+                    "This value is not text. Leave `format` out to get base64.",
+                ))
+            }
+        },
+    }
+}
+
+fn http(answer: Answer) -> ApiGatewayV2httpResponse {
+    match answer.body {
+        Body::Json(json) => {
+            let json = String::from(Box::<str>::from(json));
+            response(200, "application/json", HttpBody::Text(json))
+        }
+        Body::Bare(secret) => match String::from_utf8(secret.into_bytes()) {
+            Ok(text) => response(200, "text/plain; charset=utf-8", HttpBody::Text(text)),
+            Err(bytes) => {
+                let mut bytes = bytes.into_bytes();
+                let encoded = BASE64_STANDARD.encode(&bytes);
+                bytes.zeroize();
+                let body = HttpBody::Text(encoded);
+                let mut response = response(200, "application/octet-stream", body);
+                response.is_base64_encoded = true;
+                response
+            }
+        },
+    }
+}
+
+fn refusal(error: &Error) -> ApiGatewayV2httpResponse {
+    let code = error.code();
+    let body = serde_json::json!({"code": code.name, "message": error.to_string()});
+    let body = HttpBody::Text(body.to_string());
+    let mut response = response(i64::from(code.status), "application/json", body);
+    if code.status == 503 {
+        response
+            .headers
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn response(status: i64, media: &'static str, body: HttpBody) -> ApiGatewayV2httpResponse {
+    let mut response = ApiGatewayV2httpResponse::default();
+    response.status_code = status;
+    response.headers = HeaderMap::from_iter([
+        (CONTENT_TYPE, HeaderValue::from_static(media)),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]);
+    response.body = Some(body);
+    response
+}
+
+fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Error> {
+    to_raw_value(value).map_err(|error| Error::Unavailable {
+        message: "The answer could not be written. Tell the stack's operator.".into(),
+        source: Box::new(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(more: &str) -> Box<RawValue> {
+        let event = format!(
+            r#"{{"version":"2.0","rawPath":"/secrets/x","requestContext":{{"http":{{"method":"PUT"}}}}{more}}}"#
+        );
+        RawValue::from_string(event).unwrap()
+    }
+
+    fn read(more: &str) -> Result<Fields, Error> {
+        let (origin, fields) = Origin::read(event(more));
+        assert_eq!(origin, Origin::Http);
+        fields
+    }
+
+    fn replied(origin: Origin, result: Result<Answer, Error>) -> serde_json::Value {
+        serde_json::from_str(origin.reply(result).unwrap().get()).unwrap()
+    }
+
+    #[test]
+    fn path_query_and_body_are_one_request() {
+        let mut fields = read(
+            r#","pathParameters":{"name":"dev/db"},"rawQueryString":"context.a=b%20c&context.d.e=%C3%A4+f","body":"{\"version\":3}""#,
+        )
+        .unwrap();
+        assert_eq!(fields.text("name").unwrap().unwrap(), "dev/db");
+        assert_eq!(fields.number("version").unwrap(), Some(3));
+        let context = fields.context("context").unwrap();
+        let pairs: Vec<_> = context.pairs().iter().map(|(k, v)| (&**k, &**v)).collect();
+        assert_eq!(pairs, [("a", "b c"), ("d.e", "ä f")]);
+        fields.finish().unwrap();
+    }
+
+    #[test]
+    fn a_path_is_decoded_once() {
+        for (given, name) in [
+            ("a b", "a b"),
+            ("100%25", "100%"),
+            ("a%252Fb", "a%2Fb"),
+            ("ä", "ä"),
+        ] {
+            let mut fields = read(&format!(r#","pathParameters":{{"name":"{given}"}}"#)).unwrap();
+            assert_eq!(fields.text("name").unwrap().unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_malformed() {
+        for more in [
+            r#","pathParameters":{"name":"a\ufffd"}"#,
+            r#","rawQueryString":"a=%FF""#,
+            r#","body":"/w==","isBase64Encoded":true"#,
+            r#","body":"no base64","isBase64Encoded":true"#,
+            r#","body":"{""#,
+        ] {
+            assert_eq!(read(more).err().unwrap().code().name, "Malformed", "{more}");
+        }
+    }
+
+    #[test]
+    fn a_field_given_in_two_places_is_refused() {
+        for more in [
+            r#","pathParameters":{"name":"a"},"rawQueryString":"name=b""#,
+            r#","rawQueryString":"a=1&a=2""#,
+            r#","rawQueryString":"context.a=1","body":"{\"context\":{}}""#,
+            r#","pathParameters":{"name":"a"},"body":"eyJuYW1lIjoiYiJ9","isBase64Encoded":true"#,
+        ] {
+            assert_eq!(read(more).err().unwrap().code().name, "Invalid", "{more}");
+        }
+    }
+
+    #[test]
+    fn errors_go_back_the_way_the_request_came() {
+        let unavailable = || Error::Unavailable {
+            message: "Try again.".into(),
+            source: "inside".into(),
+        };
+        let response = replied(Origin::Http, Err(unavailable()));
+        assert_eq!(response["statusCode"], 503);
+        assert_eq!(response["headers"]["retry-after"], "1");
+        assert_eq!(response["headers"]["cache-control"], "no-store");
+        assert_eq!(
+            response["body"],
+            r#"{"code":"Unavailable","message":"Try again."}"#
+        );
+        let error = Origin::Direct.reply(Err(unavailable())).unwrap_err();
+        assert!(!format!("{error:?}").contains("inside"));
+        let diagnostic = Diagnostic::from(error);
+        assert_eq!(diagnostic.error_type, "Unavailable");
+        assert_eq!(diagnostic.error_message, "Try again.");
+    }
+
+    #[test]
+    fn a_bare_value_is_text_or_bytes() {
+        let bare = |bytes: &[u8]| Ok(Answer::bare(Secret::new(bytes.to_vec())));
+        let text = replied(Origin::Http, bare("pässword\n".as_bytes()));
+        assert_eq!(text["body"], "pässword\n");
+        assert_eq!(text["headers"]["content-type"], "text/plain; charset=utf-8");
+        let bytes = replied(Origin::Http, bare(b"\xff"));
+        assert_eq!(
+            (&bytes["body"], &bytes["isBase64Encoded"]),
+            (&"/w==".into(), &true.into())
+        );
+        assert_eq!(replied(Origin::Direct, bare(b"text")), "text");
+        assert_eq!(
+            Origin::Direct.reply(bare(b"\xff")).unwrap_err().code,
+            "Invalid"
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! What AWS answered when it did not do what it was asked: sorted once, told to the caller as a
+//! remedy and to the operator with action and resource.
+
+use std::fmt;
+
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::operation::RequestId;
+
+use crate::error::Error;
+
+/// One failed call, for the operator's log. AWS's own message is left out: it may repeat input.
+#[derive(Debug)]
+pub struct Failure {
+    action: &'static str,
+    resource: String,
+    code: String,
+    request_id: Option<String>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Busy,
+    Denied,
+    Key,
+    Missing,
+    Silent,
+    Other,
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            action,
+            resource,
+            code,
+            request_id,
+            kind,
+        } = self;
+        write!(f, "{action} on {resource}: {code}")?;
+        if let Some(id) = request_id {
+            write!(f, " (request {id})")?;
+        }
+        match kind {
+            Kind::Busy => f.write_str(". Throttled beyond the retries: raise the quota or spread the load."),
+            Kind::Denied => f.write_str(". Allow this action on this resource in the function's role and, for KMS, in the key policy."),
+            Kind::Key => f.write_str(". Enable the key, or cancel its deletion."),
+            Kind::Missing => f.write_str(". It is not there: check the stack's parameters for table and key, and the table's indexes."),
+            Kind::Silent => f.write_str(". No answer within the time allowed: check the network path and AWS's health."),
+            Kind::Other => Ok(()),
+        }
+    }
+}
+
+impl Failure {
+    /// Sorts what became of `action` on `resource`.
+    pub(crate) fn of<E: ProvideErrorMetadata, R>(
+        action: &'static str,
+        resource: impl Into<String>,
+        error: &SdkError<E, R>,
+    ) -> Self
+    where
+        SdkError<E, R>: RequestId,
+    {
+        let service = error
+            .as_service_error()
+            .and_then(ProvideErrorMetadata::code);
+        let (kind, code) = match error {
+            SdkError::TimeoutError(_) => (Kind::Silent, "timeout"),
+            SdkError::DispatchFailure(_) => (Kind::Silent, "connection failed"),
+            SdkError::ResponseError(_) => (Kind::Silent, "unreadable answer"),
+            SdkError::ServiceError(_) => {
+                let code = service.unwrap_or("unknown error");
+                (Kind::named(code), code)
+            }
+            _ => (Kind::Other, "request could not be made"),
+        };
+        Self {
+            action,
+            resource: resource.into(),
+            code: code.to_owned(),
+            request_id: error.request_id().map(str::to_owned),
+            kind,
+        }
+    }
+
+    /// AWS's own code for the error.
+    pub(crate) fn code(&self) -> &str {
+        &self.code
+    }
+}
+
+impl Kind {
+    fn named(code: &str) -> Self {
+        match code {
+            "AccessDeniedException" | "AccessDenied" | "UnrecognizedClientException" => {
+                Self::Denied
+            }
+            "DisabledException" | "KMSInvalidStateException" | "InvalidKeyUsageException" => {
+                Self::Key
+            }
+            "NotFoundException" | "ResourceNotFoundException" => Self::Missing,
+            "InternalServerError"
+            | "InternalFailure"
+            | "KMSInternalException"
+            | "KeyUnavailableException"
+            | "LimitExceededException"
+            | "ProvisionedThroughputExceededException"
+            | "RequestLimitExceeded"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException"
+            | "ThrottlingException"
+            | "TooManyRequestsException"
+            | "TransactionInProgressException" => Self::Busy,
+            "DependencyTimeoutException" => Self::Silent,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let message = match failure.kind {
+            Kind::Busy => "AWS is busy. Try again, after a pause that grows each time.",
+            Kind::Denied => {
+                "The function lacks a permission. Ask the stack's operator: the function's log \
+                 names it."
+            }
+            Kind::Key => {
+                "The KMS key is disabled or about to be deleted. Ask the stack's operator to \
+                 enable it."
+            }
+            Kind::Missing => {
+                "The table, index or key that this stack is configured with is not there. Ask the \
+                 stack's operator: the function's log names it."
+            }
+            Kind::Silent => "AWS did not answer in time. Try again.",
+            Kind::Other => {
+                "AWS refused a call. Ask the stack's operator: the function's log says which."
+            }
+        };
+        Self::Unavailable {
+            message: message.into(),
+            source: Box::new(failure),
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! The fields of a request, taken one by one and by type. Errors name the field and what it must
+//! be, never what it was: serde's own messages quote their input.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use zeroize::Zeroize;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::generate::{Class, Rules};
+use crate::moment::Moment;
+use crate::secret::Secret;
+
+/// The fields of one request, wherever they came from.
+#[derive(Default)]
+pub struct Fields {
+    given: BTreeMap<String, Field>,
+    /// What this object is called in messages: empty, or `generate.`.
+    path: &'static str,
+    /// What was asked for, to tell what there is to give.
+    known: Vec<&'static str>,
+}
+
+enum Field {
+    /// From a JSON object.
+    Json(Box<RawValue>),
+    /// From a path or a query, where everything is text.
+    Text(String),
+    /// From a query, as `field.key=value`.
+    Pairs(Vec<(String, String)>),
+}
+
+impl Fields {
+    /// Reads a JSON object.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for what is no JSON, [`Error::Invalid`] for what is no object or has a
+    /// field twice.
+    pub(crate) fn parse(json: &str) -> Result<Self, Error> {
+        let mut fields = Self::default();
+        fields.add_json(json)?;
+        Ok(fields)
+    }
+
+    /// Adds the fields of a JSON object. Errors as [`Fields::parse`].
+    pub(crate) fn add_json(&mut self, json: &str) -> Result<(), Error> {
+        let entries: Entries = serde_json::from_str(json).map_err(|error| {
+            if error.is_data() {
+                Error::invalid("The request is a JSON object.")
+            } else {
+                let (line, column) = (error.line(), error.column());
+                Error::Malformed(
+                    format!("The request is not JSON: see line {line}, column {column}.").into(),
+                )
+            }
+        })?;
+        entries
+            .0
+            .into_iter()
+            .try_for_each(|(name, value)| self.add(name, Field::Json(value)))
+    }
+
+    /// Adds a field of text.
+    pub(crate) fn add_text(&mut self, name: &str, value: String) -> Result<(), Error> {
+        self.add(name.to_owned(), Field::Text(value))
+    }
+
+    /// Adds a field of a query. `field.key` is an entry of the map `field`.
+    pub(crate) fn add_query(&mut self, name: &str, value: String) -> Result<(), Error> {
+        match name.split_once('.') {
+            None => self.add_text(name, value),
+            Some((map, key)) => match self.given.get_mut(map) {
+                Some(Field::Pairs(pairs)) => {
+                    pairs.push((key.to_owned(), value));
+                    Ok(())
+                }
+                _ => self.add(map.to_owned(), Field::Pairs(vec![(key.to_owned(), value)])),
+            },
+        }
+    }
+
+    fn add(&mut self, name: String, field: Field) -> Result<(), Error> {
+        match self.given.insert(name, field) {
+            None => Ok(()),
+            Some(_) => Err(Error::invalid(
+                "A field is given twice. Give each field once.",
+            )),
+        }
+    }
+
+    /// Whether there is no field left.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
+    /// Text that something is made of: a name, a stage, a cursor.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], or what the type says of the text.
+    pub fn parsed<T: std::str::FromStr<Err = Error>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<T>, Error> {
+        self.text(name)?.map(|text| text.parse()).transpose()
+    }
+
+    /// As [`Fields::parsed`], for a field that must be there.
+    ///
+    /// # Errors
+    /// As [`Fields::parsed`], and [`Error::Invalid`] where it is missing.
+    pub fn required<T: std::str::FromStr<Err = Error>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<T, Error> {
+        self.parsed(name)?
+            .ok_or_else(|| self.wrong(name, "is required"))
+    }
+
+    /// Text.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for any other type.
+    pub fn text(&mut self, name: &'static str) -> Result<Option<String>, Error> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Field::Text(text)) => Ok(Some(text)),
+            Some(field) => self.json(name, field, "is text").map(Some),
+        }
+    }
+
+    /// A number from 0 to 2^64-1, in digits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else.
+    pub fn number(&mut self, name: &'static str) -> Result<Option<u64>, Error> {
+        let what = "is a whole number, not negative";
+        match self.take(name) {
+            None => Ok(None),
+            Some(Field::Text(text)) => digits(&text)
+                .map(Some)
+                .ok_or_else(|| self.wrong(name, what)),
+            Some(field) => self.json(name, field, what).map(Some),
+        }
+    }
+
+    /// A number in digits, or text.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else.
+    pub fn number_or_text(&mut self, name: &'static str) -> Result<Option<String>, Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum NumberOrText {
+            Number(u64),
+            Text(String),
+        }
+        match self.take(name) {
+            None => Ok(None),
+            Some(Field::Text(text)) => Ok(Some(text)),
+            Some(field) => match self.json(name, field, "is a whole number, not negative")? {
+                NumberOrText::Number(number) => Ok(Some(number.to_string())),
+                NumberOrText::Text(text) => Ok(Some(text)),
+            },
+        }
+    }
+
+    /// A point in time: RFC 3339, or whole unix seconds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else.
+    pub fn moment(&mut self, name: &'static str) -> Result<Option<Moment>, Error> {
+        let Some(text) = self.number_or_text(name)? else {
+            return Ok(None);
+        };
+        let seconds = digits(&text).and_then(|number| i64::try_from(number).ok());
+        seconds
+            .map_or_else(|| Moment::from_rfc3339(&text), Moment::from_unix)
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, "is a time as RFC 3339 writes it, or unix seconds"))
+    }
+
+    /// True or false; false if not said.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else.
+    pub fn flag(&mut self, name: &'static str) -> Result<bool, Error> {
+        let what = "is true or false";
+        match self.take(name) {
+            None => Ok(false),
+            Some(Field::Text(text)) => text.parse().map_err(|_| self.wrong(name, what)),
+            Some(field) => self.json(name, field, what),
+        }
+    }
+
+    /// The encryption context: a map of text; empty if not said.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else, a key given twice, or what [`Context::new`] refuses.
+    pub fn context(&mut self, name: &'static str) -> Result<Context, Error> {
+        let what = "is a map of text, with each key once";
+        let pairs = match self.take(name) {
+            None => Vec::new(),
+            Some(Field::Pairs(pairs)) => pairs,
+            Some(field) => {
+                let entries: Entries = self.json(name, field, what)?;
+                let text = |(key, value): (String, Box<RawValue>)| {
+                    serde_json::from_str(value.get()).map(|value| (key, value))
+                };
+                let pairs: Result<_, _> = entries.0.into_iter().map(text).collect();
+                pairs.map_err(|_| self.wrong(name, what))?
+            }
+        };
+        let count = pairs.len();
+        let pairs: BTreeMap<_, _> = pairs.into_iter().collect();
+        if pairs.len() < count {
+            return Err(self.wrong(name, what));
+        }
+        Context::new(pairs)
+    }
+
+    fn object(&mut self, name: &'static str, path: &'static str) -> Result<Option<Self>, Error> {
+        let Some(field) = self.take(name) else {
+            return Ok(None);
+        };
+        let entries: Entries = self.json(name, field, "is an object")?;
+        let mut fields = Self {
+            path,
+            ..Self::default()
+        };
+        for (name, value) in entries.0 {
+            fields.add(name, Field::Json(value))?;
+        }
+        Ok(Some(fields))
+    }
+
+    /// The rules of a value to be generated: an object with `length`, `exclude_characters`,
+    /// `exclude_lowercase`, `exclude_uppercase`, `exclude_numbers`, `exclude_punctuation` and
+    /// `require_each_included_type`. `path` is its name with a dot behind it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else, or what [`Rules::new`] refuses.
+    pub fn rules(
+        &mut self,
+        name: &'static str,
+        path: &'static str,
+    ) -> Result<Option<Rules>, Error> {
+        let Some(mut fields) = self.object(name, path)? else {
+            return Ok(None);
+        };
+        let length = fields.number("length")?.unwrap_or(Rules::DEFAULT_LENGTH);
+        let excluded = fields.text("exclude_characters")?.unwrap_or_default();
+        let mut classes = Vec::new();
+        for (name, class) in [
+            ("exclude_lowercase", Class::Lowercase),
+            ("exclude_uppercase", Class::Uppercase),
+            ("exclude_numbers", Class::Numbers),
+            ("exclude_punctuation", Class::Punctuation),
+        ] {
+            if !fields.flag(name)? {
+                classes.push(class);
+            }
+        }
+        let require_each = fields.flag("require_each_included_type")?;
+        fields.finish()?;
+        Rules::new(length, &classes, &excluded, require_each).map(Some)
+    }
+
+    /// A secret as text. Taken from a body only: what is in a URL ends up in logs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else.
+    pub fn secret(&mut self, name: &'static str) -> Result<Option<Secret>, Error> {
+        let Some(text) = self.confidential(name, "is text, in the body of the request")? else {
+            return Ok(None);
+        };
+        Ok(Some(Secret::new(text.into_bytes())))
+    }
+
+    /// A secret as base64 (RFC 4648, section 4, padded). Taken from a body only.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else.
+    pub fn secret_base64(&mut self, name: &'static str) -> Result<Option<Secret>, Error> {
+        let what = "is padded base64, in the body of the request";
+        let Some(mut text) = self.confidential(name, what)? else {
+            return Ok(None);
+        };
+        let bytes = BASE64_STANDARD.decode(&text);
+        text.zeroize();
+        bytes
+            .map(|bytes| Some(Secret::new(bytes)))
+            .map_err(|_| self.wrong(name, what))
+    }
+
+    fn confidential(&mut self, name: &'static str, what: &str) -> Result<Option<String>, Error> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Field::Json(json)) => {
+                let text = serde_json::from_str(json.get());
+                wipe(json);
+                text.map(Some).map_err(|_| self.wrong(name, what))
+            }
+            Some(Field::Text(_) | Field::Pairs(_)) => Err(self.wrong(name, what)),
+        }
+    }
+
+    /// Ends the taking: whatever is left is nothing that the operation knows.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where a field is left.
+    pub fn finish(self) -> Result<(), Error> {
+        if self.given.is_empty() {
+            return Ok(());
+        }
+        let known = self.known.join("`, `");
+        let path = self.path.trim_end_matches('.');
+        let place = if path.is_empty() { "the request" } else { path };
+        Err(Error::invalid(format!(
+            "There is a field too many in {place}. It may have `{known}`."
+        )))
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Field> {
+        self.known.push(name);
+        self.given.remove(name)
+    }
+
+    fn json<T: DeserializeOwned>(&self, name: &str, field: Field, what: &str) -> Result<T, Error> {
+        match field {
+            Field::Json(json) => serde_json::from_str(json.get()).ok(),
+            Field::Text(_) | Field::Pairs(_) => None,
+        }
+        .ok_or_else(|| self.wrong(name, what))
+    }
+
+    fn wrong(&self, name: &str, what: &str) -> Error {
+        Error::invalid(format!("`{}{name}` {what}.", self.path))
+    }
+}
+
+/// Wipes JSON that held a secret.
+pub(crate) fn wipe(json: Box<RawValue>) {
+    String::from(Box::<str>::from(json)).zeroize();
+}
+
+fn digits(text: &str) -> Option<u64> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+/// The entries of a JSON object as they stand, doubled ones included.
+struct Entries(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(json: &str) -> Fields {
+        Fields::parse(json).unwrap()
+    }
+
+    fn code<T>(result: Result<T, Error>) -> &'static str {
+        result.err().map_or("OK", |error| error.code().name)
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed_and_what_is_no_object_invalid() {
+        for json in ["", "{", "{\"a\":1}x", "{'a':1}", "nul"] {
+            assert_eq!(code(Fields::parse(json)), "Malformed", "{json}");
+        }
+        for json in ["[]", "1", "\"text\"", "null", "true"] {
+            assert_eq!(code(Fields::parse(json)), "Invalid", "{json}");
+        }
+    }
+
+    #[test]
+    fn a_field_given_twice_is_refused_wherever_it_comes_from() {
+        assert_eq!(code(Fields::parse(r#"{"a":1,"a":1}"#)), "Invalid");
+        let mut path_and_body = Fields::default();
+        path_and_body.add_text("name", "n".to_owned()).unwrap();
+        assert_eq!(code(path_and_body.add_json(r#"{"name":"n"}"#)), "Invalid");
+        let mut query = Fields::default();
+        query.add_query("context.a", "1".to_owned()).unwrap();
+        query.add_query("context.a", "2".to_owned()).unwrap();
+        assert_eq!(code(query.context("context")), "Invalid");
+        assert_eq!(
+            code(fields(r#"{"c":{"a":"1","a":"2"}}"#).context("c")),
+            "Invalid"
+        );
+        assert_eq!(
+            code(fields(r#"{"g":{"a":1,"a":2}}"#).object("g", "g.")),
+            "Invalid"
+        );
+    }
+
+    #[test]
+    fn wrong_types_are_refused_and_never_repeated() {
+        let planted = "hunter2";
+        for json in [
+            r#"{"f":["hunter2"]}"#,
+            r#"{"f":{"hunter2":1}}"#,
+            r#"{"f":null}"#,
+            r#"{"f":true}"#,
+            r#"{"f":-1}"#,
+            r#"{"f":1.5}"#,
+        ] {
+            let errors = [
+                fields(json).text("f").err(),
+                fields(json).secret("f").err(),
+                fields(json).secret_base64("f").err(),
+                fields(json).number_or_text("f").err(),
+                fields(json).moment("f").err(),
+            ];
+            for error in errors {
+                let error = error.unwrap();
+                assert_eq!(error.code().name, "Invalid", "{json}");
+                assert!(!format!("{error} {error:?}").contains(planted), "{json}");
+            }
+        }
+        let deep = format!(r#"{{"f":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(code(fields(&deep).text("f")), "Invalid");
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_what_there_is() {
+        let mut request = fields(r#"{"name":"n","hunter2":1}"#);
+        request.text("name").unwrap();
+        let message = request.finish().unwrap_err().to_string();
+        assert!(
+            message.contains("`name`") && !message.contains("hunter2"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_not_taken_from_a_url() {
+        let mut query = Fields::default();
+        query.add_query("secret", "hunter2".to_owned()).unwrap();
+        assert_eq!(code(query.secret("secret")), "Invalid");
+    }
+
+    #[test]
+    fn numbers_and_times_come_as_json_or_as_text() {
+        let mut text = Fields::default();
+        text.add_text("n", "18446744073709551615".to_owned())
+            .unwrap();
+        text.add_text("m", "+1".to_owned()).unwrap();
+        text.add_text("t", "1800000000".to_owned()).unwrap();
+        assert_eq!(text.number("n").unwrap(), Some(u64::MAX));
+        assert_eq!(code(text.number("m")), "Invalid");
+        let moment = Moment::from_unix(1_800_000_000);
+        assert_eq!(text.moment("t").unwrap(), moment);
+        assert_eq!(fields(r#"{"t":1800000000}"#).moment("t").unwrap(), moment);
+        assert_eq!(
+            fields(r#"{"t":"2027-01-15T08:00:00Z"}"#)
+                .moment("t")
+                .unwrap(),
+            moment
+        );
+    }
+}

@@ -1,0 +1,283 @@
+//! Runs one operation as a Lambda function: settings, clients, log, and the runtime's loop.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use lambda_runtime::{LambdaEvent, Runtime, service_fn};
+use serde_json::value::RawValue;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+
+use crate::coffer::{Coffer, Legacy};
+use crate::error::Error;
+use crate::event::{Answer, FunctionError, Origin};
+use crate::fields::Fields;
+use crate::keys::Keys;
+use crate::name::Name;
+use crate::store::Store;
+
+/// One verb: a request that is read from fields and applied to the coffer.
+pub trait Operation: Sized + Send {
+    /// The verb.
+    const NAME: &'static str;
+
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where a field is missing or not what it should be.
+    fn parse(fields: &mut Fields) -> Result<Self, Error>;
+
+    /// The secret that the request is about, if it is about one, for the log.
+    fn name(&self) -> Option<&Name>;
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// As the coffer's.
+    fn apply(self, coffer: &Coffer) -> impl Future<Output = Result<Answer, Error>> + Send;
+}
+
+/// Runs `O` until Lambda ends the process. Fails only where the stack's settings are missing.
+#[must_use]
+pub fn run<O: Operation>() -> ExitCode {
+    harden();
+    let settings = Settings::from_environment();
+    log(settings.level);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let served = match runtime {
+        Ok(runtime) => runtime.block_on(serve::<O>(settings)),
+        Err(error) => Err(error.into()),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(operation = O::NAME, detail = %error, "the function did not start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve<O: Operation>(settings: Settings) -> Result<(), lambda_runtime::Error> {
+    let coffer = &settings.coffer().await?;
+    let handler = service_fn(|event| handle::<O>(coffer, event));
+    Runtime::new(handler).run().await
+}
+
+/// From event to answer: read, parse, apply, reply; one line in the log.
+async fn handle<O: Operation>(
+    coffer: &Coffer,
+    event: LambdaEvent<Box<RawValue>>,
+) -> Result<Box<RawValue>, FunctionError> {
+    let began = Instant::now();
+    let (payload, context) = event.into_parts();
+    let (origin, fields) = Origin::read(payload);
+    let request = fields.and_then(|mut fields| {
+        let request = O::parse(&mut fields)?;
+        fields.finish()?;
+        Ok(request)
+    });
+    let mut name = None;
+    let result = match request {
+        Ok(request) => {
+            name = request.name().cloned();
+            within(context.deadline(), request.apply(coffer)).await
+        }
+        Err(error) => Err(error),
+    };
+    let detail = result.as_ref().err().and_then(std::error::Error::source);
+    let version = result.as_ref().ok().and_then(Answer::version);
+    tracing::info!(
+        operation = O::NAME,
+        request_id = context.request_id,
+        name = name.as_ref().map(Name::as_str),
+        version = version.map(crate::name::Label::as_str),
+        code = result
+            .as_ref()
+            .map_or_else(|error| error.code().name, |_| "OK"),
+        detail = detail.map(tracing::field::display),
+        milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    );
+    origin.reply(result)
+}
+
+/// Ends what takes longer than Lambda allows while there is still time to say so.
+async fn within(
+    deadline: SystemTime,
+    work: impl Future<Output = Result<Answer, Error>>,
+) -> Result<Answer, Error> {
+    const MARGIN: Duration = Duration::from_millis(500);
+    let left = deadline
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
+    tokio::time::timeout(left.saturating_sub(MARGIN), work)
+        .await
+        .unwrap_or_else(|elapsed| {
+            Err(Error::Unavailable {
+                message:
+                    "The time allowed for one call was over. A version that was being put may \
+                      have been written: list its versions before you try again."
+                        .into(),
+                source: Box::new(elapsed),
+            })
+        })
+}
+
+/// What the template sets, read once.
+struct Settings {
+    table: Option<String>,
+    key_arn: Option<String>,
+    cache: Duration,
+    legacy: Legacy,
+    region: Option<String>,
+    level: LevelFilter,
+}
+
+impl Settings {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
+    fn from_environment() -> Self {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let seconds = variable("COFFER_DATA_KEY_CACHE_SECONDS");
+        Self {
+            table: variable("COFFER_TABLE"),
+            key_arn: variable("COFFER_KEY_ARN"),
+            cache: Duration::from_secs(seconds.and_then(|s| s.parse().ok()).unwrap_or(0)),
+            // Anything but an explicit `read` refuses: a typo must not open more than was meant.
+            legacy: match variable("COFFER_LEGACY_ITEMS").as_deref() {
+                Some("read") => Legacy::Read,
+                _ => Legacy::Refuse,
+            },
+            region: variable("AWS_REGION"),
+            level: variable("AWS_LAMBDA_LOG_LEVEL")
+                .and_then(|level| level.parse().ok())
+                .unwrap_or(LevelFilter::INFO),
+        }
+    }
+
+    async fn coffer(self) -> Result<Coffer, &'static str> {
+        let config = sdk(self.region).await;
+        let table = self
+            .table
+            .ok_or("COFFER_TABLE is not set: deploy with the template")?;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+        let kms = self
+            .key_arn
+            .map(|arn| (aws_sdk_kms::Client::new(&config), arn));
+        tokio::join!(warm_dynamodb(&dynamodb), async {
+            if let Some((client, _)) = &kms {
+                warm_kms(client).await;
+            }
+        });
+        let keys = kms.map(|(client, arn)| Keys::new(client, arn, self.cache));
+        Ok(Coffer::new(keys, Store::new(dynamodb, table), self.legacy))
+    }
+}
+
+/// The SDK's settings, each on purpose: TLS on ring with Amazon's own roots (reading the system's
+/// costs milliseconds at every cold start), the role's credentials as Lambda hands them over, and
+/// limits so that the slowest call with all its retries ends well within a function's timeout.
+async fn sdk(region: Option<String>) -> SdkConfig {
+    const ROOTS: &[u8] = include_bytes!("amazon-trust.pem");
+    let trust = TrustStore::empty().with_pem_certificate(ROOTS);
+    let client = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(
+            TlsContext::builder()
+                .with_trust_store(trust)
+                .build()
+                .unwrap_or_default(),
+        )
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_attempt_timeout(Duration::from_secs(3))
+        .operation_timeout(Duration::from_secs(8));
+    let retries = RetryConfig::standard()
+        .with_max_attempts(4)
+        .with_initial_backoff(Duration::from_millis(50))
+        .with_max_backoff(Duration::from_secs(1));
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(client)
+        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+        .region(region.map(Region::new))
+        .timeout_config(timeouts.build())
+        .retry_config(retries)
+        .load()
+        .await
+}
+
+/// Opens the connection that the first request will use, while Lambda is still in INIT: a bare
+/// `GET /ping`, which is no API call. What it answers does not matter.
+macro_rules! warm {
+    ($name:ident, $sdk:ident, $call:ident) => {
+        async fn $name(client: &$sdk::Client) {
+            let once = $sdk::config::Builder::new()
+                .retry_config(RetryConfig::disabled())
+                .timeout_config(
+                    TimeoutConfig::builder()
+                        .connect_timeout(Duration::from_secs(1))
+                        .operation_timeout(Duration::from_secs(1))
+                        .build(),
+                );
+            let ping = client
+                .$call()
+                .customize()
+                .config_override(once)
+                .mutate_request(|request| {
+                    let uri = format!("{}/ping", request.uri().trim_end_matches('/'));
+                    // A URI that does not parse leaves a request that fails, which is as good.
+                    let _ = request.set_uri(uri);
+                    let _ = request.set_method("GET");
+                    request.headers_mut().remove("x-amz-target");
+                    request.headers_mut().remove("content-length");
+                    *request.body_mut() = "".into();
+                });
+            drop(ping.send().await);
+        }
+    };
+}
+warm!(warm_dynamodb, aws_sdk_dynamodb, list_tables);
+warm!(warm_kms, aws_sdk_kms, list_aliases);
+
+/// One JSON object a line, from this crate alone: the SDK and the runtime print requests and
+/// bodies at their lower levels, and errors that are told here already.
+fn log(level: LevelFilter) {
+    let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
+    let lines = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(own))
+        .init();
+}
+
+/// No core file, and no panic message, ever holds a secret. A panic ends the process; where it
+/// happened is all that is told.
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let limited = setrlimit(Resource::Core, none);
+    let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "panicked");
+    }));
+    if let Err(error) = limited.and(hidden) {
+        tracing::warn!(detail = %error, "core files could not be turned off");
+    }
+}

@@ -1,0 +1,16 @@
+#![doc = "Coffer."]
+pub mod coffer;
+pub mod context;
+pub mod envelope;
+pub mod error;
+pub mod event;
+pub mod failure;
+pub mod fields;
+pub mod generate;
+pub mod keys;
+pub mod lambda;
+pub mod moment;
+pub mod name;
+pub mod row;
+pub mod secret;
+pub mod store;

@@ -1,0 +1,84 @@
+//! A point in time as rows keep it, whole unix seconds, and as answers show it, RFC 3339.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+/// Whole seconds since 1970-01-01T00:00:00Z, up to the end of the year 9999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Timestamp);
+
+impl Moment {
+    /// The present second.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = Timestamp::now();
+        Self::from_unix(now.as_second()).unwrap_or(Self(now))
+    }
+
+    /// `None` outside what RFC 3339 can show.
+    #[must_use]
+    pub fn from_unix(seconds: i64) -> Option<Self> {
+        Timestamp::from_second(seconds)
+            .ok()
+            .filter(|_| seconds >= 0)
+            .map(Self)
+    }
+
+    /// Reads RFC 3339, with any offset; fractions of a second are dropped.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        Self::from_unix(text.parse::<Timestamp>().ok()?.as_second())
+    }
+
+    /// Whole unix seconds.
+    #[must_use]
+    pub fn unix(self) -> i64 {
+        self.0.as_second()
+    }
+
+    /// This moment and `seconds` more, if there is such a time.
+    #[must_use]
+    pub fn after(self, seconds: u64) -> Option<Self> {
+        Self::from_unix(self.unix().checked_add(i64::try_from(seconds).ok()?)?)
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl serde::Serialize for Moment {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_3339_both_ways() {
+        let moment = Moment::from_rfc3339("2026-02-03T04:05:06.789+01:00").unwrap();
+        assert_eq!(moment.to_string(), "2026-02-03T03:05:06Z");
+        assert_eq!(Moment::from_unix(moment.unix()), Some(moment));
+        assert_eq!(
+            moment.after(60).unwrap().to_string(),
+            "2026-02-03T03:06:06Z"
+        );
+        for bad in [
+            "",
+            "tomorrow",
+            "2026-02-30T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-01-01",
+        ] {
+            assert!(Moment::from_rfc3339(bad).is_none(), "{bad}");
+        }
+        assert!(moment.after(u64::MAX).is_none());
+        assert!(moment.after(1 << 40).is_none());
+    }
+}

@@ -1,0 +1,148 @@
+//! The types that hold secret bytes: opaque to `Debug`, never cloned, wiped when dropped.
+
+use std::fmt;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox};
+use serde::ser::{SerializeMap, Serializer};
+use zeroize::Zeroize;
+
+/// The plaintext of one version of a secret: any bytes, none included.
+pub struct Secret(SecretBox<Vec<u8>>);
+
+impl Secret {
+    /// Takes `bytes` over without copying them.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(SecretBox::new(Box::new(bytes)))
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.expose_secret().len()
+    }
+
+    /// Whether there is not a single byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the bytes are UTF-8 text.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        std::str::from_utf8(self.0.expose_secret()).is_ok()
+    }
+
+    pub(crate) fn expose(&self) -> &[u8] {
+        self.0.expose_secret()
+    }
+
+    /// Takes the bytes out, for the one answer that is nothing but the value.
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        std::mem::take(self.0.expose_secret_mut())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Writes a secret into an answer, as `secret` where it is text and as `secret_base64` where it
+/// is not. To be used as `#[serde(flatten, serialize_with = "reveal")]`: the one place where a
+/// plaintext enters JSON.
+///
+/// # Errors
+/// What the serializer returns.
+pub fn reveal<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(1))?;
+    if let Ok(text) = std::str::from_utf8(secret.expose()) {
+        map.serialize_entry("secret", text)?;
+    } else {
+        let mut encoded = BASE64_STANDARD.encode(secret.expose());
+        let written = map.serialize_entry("secret_base64", &encoded);
+        encoded.zeroize();
+        written?;
+    }
+    map.end()
+}
+
+/// The 64-byte data key of one version: bytes 0..32 encrypt, bytes 32..64 authenticate
+/// (credstash's layout).
+pub struct DataKey(SecretBox<Halves>);
+
+#[derive(Zeroize)]
+struct Halves {
+    encryption: [u8; 32],
+    authentication: [u8; 32],
+}
+
+impl DataKey {
+    /// Length in bytes.
+    pub const LENGTH: usize = 64;
+
+    /// Takes a key of exactly [`DataKey::LENGTH`] bytes; `None` for any other length. The bytes
+    /// handed in are wiped either way.
+    #[must_use]
+    pub fn new(mut bytes: Vec<u8>) -> Option<Self> {
+        let halves = bytes
+            .split_at_checked(32)
+            .and_then(|(encryption, authentication)| {
+                Some(Box::new(Halves {
+                    encryption: encryption.try_into().ok()?,
+                    authentication: authentication.try_into().ok()?,
+                }))
+            });
+        bytes.zeroize();
+        halves.map(|halves| Self(SecretBox::new(halves)))
+    }
+
+    /// The AES-256 key: bytes 0..32.
+    pub(crate) fn encryption(&self) -> &[u8; 32] {
+        &self.0.expose_secret().encryption
+    }
+
+    /// The HMAC key: bytes 32..64.
+    pub(crate) fn authentication(&self) -> &[u8; 32] {
+        &self.0.expose_secret().authentication
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataKey(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(
+            format!("{:?}", Secret::new(b"hunter2".to_vec())),
+            "Secret(..)"
+        );
+        assert_eq!(
+            format!("{:?}", DataKey::new(vec![7; 64]).unwrap()),
+            "DataKey(..)"
+        );
+    }
+
+    #[test]
+    fn a_data_key_has_64_bytes_and_two_halves() {
+        for length in [0, 32, 63, 65] {
+            assert!(DataKey::new(vec![0; length]).is_none(), "{length}");
+        }
+        let key = DataKey::new((0..64).collect()).unwrap();
+        assert_eq!(key.encryption().as_slice(), (0..32).collect::<Vec<u8>>());
+        assert_eq!(
+            key.authentication().as_slice(),
+            (32..64).collect::<Vec<u8>>()
+        );
+    }
+}
