@@ -1,0 +1,47 @@
+# make local   a local AWS with this stack on it; make stop ends it
+# make demo    the same, and shows what it does
+# make test    every test
+# make lint    every check of form
+
+SHELL := bash
+local := .local
+python ?= python3
+venvs := $(patsubst infra/local/requirements/%.in,%,$(wildcard infra/local/requirements/*.in))
+node := PATH="$(CURDIR)/$(local)/journeys/bin:$$PATH"
+
+.PHONY: local demo stop test lint tools bench
+.SECONDARY:
+
+local: tools
+	@infra/local/up
+
+demo: local
+	@infra/local/demo
+
+stop:
+	@infra/local/down
+
+test: tools
+	@infra/local/test
+
+lint: tools $(local)/cargo/bin/cargo-deny
+	@infra/local/lint
+
+tools: $(venvs:%=$(local)/%/.installed) $(local)/node/bundle.js
+
+# Pinned by version and hash. All in .local, one environment for each tool: their pins disagree.
+$(local)/%/.installed: infra/local/requirements/%.txt
+	@echo "Installing $* into $(local)/$*"
+	@$(python) -m venv --clear $(local)/$*
+	@$(local)/$*/bin/pip --quiet --disable-pip-version-check install --no-deps --require-hashes -r $<
+	@touch $@
+
+$(local)/node/bundle.js: $(wildcard infra/journeys/node/*) $(local)/journeys/.installed
+	@echo "Installing and bundling nodecredstash into $(local)/node"
+	@mkdir -p $(local)/node && cp infra/journeys/node/* $(local)/node/
+	@cd $(local)/node && $(node) npm ci --silent --no-audit --no-fund && $(node) npm run --silent bundle
+
+$(local)/cargo/bin/cargo-deny:
+	@echo "Building cargo-deny into $(local)/cargo (minutes, once)"
+	@cargo install --quiet --locked --root $(local)/cargo --target-dir $(local)/cargo/target cargo-deny@0.20.2
+	@rm -rf $(local)/cargo/target

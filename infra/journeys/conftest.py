@@ -1,0 +1,350 @@
+"""The deployed stack and everybody who talks to it: callers, old clients, operators."""
+
+import base64
+import itertools
+import json
+import os
+import subprocess
+import sys
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+import urllib3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from boto3.dynamodb.conditions import Key
+
+ROOT = Path(__file__).parents[2]
+LOCAL = ROOT / ".local"
+ENDPOINT = os.environ["AWS_ENDPOINT_URL"]
+REGION = os.environ["AWS_REGION"]
+ACCOUNT = os.environ["COFFER_KEY_ARN"].split(":")[4]
+# Every call of a test is made once: what fails is to be seen.
+ONCE = Config(retries={"total_max_attempts": 1}, max_pool_connections=200, read_timeout=60)
+POOL = urllib3.PoolManager(maxsize=200, retries=False)
+
+
+def client(service, credentials=None):
+    keys = {}
+    if credentials:
+        keys = {
+            "aws_access_key_id": credentials.access_key,
+            "aws_secret_access_key": credentials.secret_key,
+            "aws_session_token": credentials.token,
+        }
+    return boto3.client(service, config=ONCE, **keys)
+
+
+@dataclass
+class Answer:
+    """What came back, by whichever door: `code` is OK or the error's."""
+
+    code: str
+    body: object
+    status: int | None = None
+    headers: dict | None = None
+    log: str = ""
+
+    @property
+    def message(self):
+        return self.body["message"]
+
+
+class Stack:
+    """One deployed stack, called by lambda invoke and over HTTP."""
+
+    def __init__(self, name):
+        described = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+        outputs = {out["OutputKey"]: out["OutputValue"] for out in described["Outputs"]}
+        self.name = name
+        self.table = outputs["TableName"]
+        self.ledger = outputs["LedgerName"]
+        self.key_arn = outputs["KeyArn"]
+        self.api_id = outputs["ApiId"]
+        self.functions = {
+            key.removesuffix("FunctionName").lower(): value
+            for key, value in outputs.items()
+            if key.endswith("FunctionName")
+        }
+        self.rows = boto3.resource("dynamodb", config=ONCE).Table(self.table)
+        self._lambda = client("lambda")
+
+    def invoke(self, verb, request, credentials=None):
+        """By lambda invoke; `request` is the payload, as an object or as it is."""
+        payload = request if isinstance(request, bytes) else json.dumps(request).encode()
+        caller = client("lambda", credentials) if credentials else self._lambda
+        answer = caller.invoke(
+            FunctionName=self.functions[verb], Payload=payload, LogType="Tail"
+        )
+        body = json.loads(answer["Payload"].read())
+        log = base64.b64decode(answer.get("LogResult", "")).decode()
+        if "FunctionError" in answer:
+            error = {"code": body.get("errorType"), "message": body.get("errorMessage")}
+            return Answer(error["code"], error, log=log)
+        return Answer("OK", body, log=log)
+
+    def http(self, method, path, query="", body=None, headers=None, credentials="root", quote=True):
+        """By HTTP, signed as `credentials` ("root" for the account's, None for unsigned)."""
+        if quote:
+            path = urllib.parse.quote(path, safe="/-_.~")
+        url = f"{ENDPOINT}/_aws/execute-api/{self.api_id}/$default{path}"
+        url += f"?{query}" if query else ""
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        headers = {"content-type": "application/json", **(headers or {})}
+        request = AWSRequest(method, url, data=body or b"", headers=headers)
+        if credentials:
+            if credentials == "root":
+                credentials = Credentials("test", "test")
+            SigV4Auth(credentials, "execute-api", REGION).add_auth(request)
+        response = POOL.urlopen(
+            method, url, body=body, headers=dict(request.headers), timeout=60, redirect=False
+        )
+        media = response.headers.get("content-type", "")
+        content = json.loads(response.data) if "json" in media else response.data
+        code = "OK" if response.status == 200 else "?"
+        if isinstance(content, dict) and response.status != 200:
+            code = content.get("code", f"HTTP {response.status}")
+        return Answer(code, content, response.status, dict(response.headers))
+
+    def both(self, verb, request):
+        """The same request by both doors, as (origin, answer)."""
+        yield "direct", self.invoke(verb, request)
+        yield "http", self.by_http(verb, request)
+
+    def by_http(self, verb, request, **how):
+        """A request of fields the way an HTTP client would send it."""
+        request = dict(request)
+        if verb == "put":
+            name = request.pop("name")
+            return self.http("PUT", f"/secrets/{name}", body=request, **how)
+        if verb == "get":
+            path = f"/secrets/{request.pop('name')}"
+        elif "name" in request:
+            path = f"/versions/{request.pop('name')}"
+        else:
+            path = f"/names/{request.pop('prefix')}" if "prefix" in request else "/names"
+        pairs = []
+        for field, value in request.items():
+            if isinstance(value, dict):
+                pairs += [(f"{field}.{key}", entry) for key, entry in value.items()]
+            else:
+                pairs.append((field, value))
+        query = urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)
+        return self.http("GET", path, query=query, **how)
+
+    def put(self, name, secret=None, **fields):
+        """Puts, and expects it to work."""
+        if secret is not None:
+            fields["secret"] = secret
+        answer = self.invoke("put", {"name": name, **fields})
+        assert answer.code == "OK", answer
+        return answer.body
+
+    def get(self, name, **fields):
+        """Gets, and expects it to work."""
+        answer = self.invoke("get", {"name": name, **fields})
+        assert answer.code == "OK", answer
+        return answer.body
+
+    def versions_of(self, name):
+        """The rows of a name as they lie in the table, oldest first."""
+        rows, more = [], {}
+        while True:
+            page = self.rows.query(
+                KeyConditionExpression=Key("name").eq(name), ConsistentRead=True, **more
+            )
+            rows += page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return rows
+            more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def row(self, name, version=1):
+        key = {"name": name, "version": f"{version:019}"}
+        return self.rows.get_item(Key=key, ConsistentRead=True)["Item"]
+
+    def role(self, verb):
+        """The name of the role of a function."""
+        config = self._lambda.get_function_configuration(FunctionName=self.functions[verb])
+        return config["Role"].split("/")[-1]
+
+    def logs(self):
+        """Every line that every function and the API have logged."""
+        logs = client("logs")
+        groups = [
+            logs_group
+            for page in logs.get_paginator("describe_log_groups").paginate()
+            for logs_group in page["logGroups"]
+        ]
+        lines = []
+        for group in groups:
+            pages = logs.get_paginator("filter_log_events").paginate(
+                logGroupName=group["logGroupName"]
+            )
+            lines += [event["message"] for page in pages for event in page["events"]]
+        return "\n".join(lines)
+
+
+@pytest.fixture(scope="session")
+def stack():
+    return Stack(os.environ["COFFER_STACK"])
+
+
+@pytest.fixture(scope="session")
+def kms():
+    return client("kms")
+
+
+@pytest.fixture(scope="session")
+def iam():
+    return client("iam")
+
+
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def name(request):
+    """A name that no other test uses."""
+    test = request.node.originalname.removeprefix("test_")
+    return f"{test}/{os.getpid()}-{next(NUMBERS)}"
+
+
+def allow(action, resource, effect="Allow"):
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": effect, "Action": action, "Resource": resource}],
+    }
+
+
+def user(iam, user_name, *policies):
+    """An IAM user with these policies, and its credentials."""
+    try:
+        iam.create_user(UserName=user_name)
+    except iam.exceptions.EntityAlreadyExistsException:
+        pass
+    for number, policy in enumerate(policies):
+        iam.put_user_policy(
+            UserName=user_name, PolicyName=f"policy-{number}", PolicyDocument=json.dumps(policy)
+        )
+    key = iam.create_access_key(UserName=user_name)["AccessKey"]
+    return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+
+@pytest.fixture
+def caller(iam, stack):
+    """Makes a user whose policy allows the given paths of the API, as METHOD/path."""
+    numbers = itertools.count(1)
+
+    def make(*paths):
+        arn = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{stack.api_id}/$default"
+        policy = allow("execute-api:Invoke", [f"{arn}/{path}" for path in paths])
+        return user(iam, f"caller-{os.getpid()}-{next(numbers)}-{next(NUMBERS)}", policy)
+
+    return make
+
+
+class Faults:
+    """The local AWS's own failures and its count of calls."""
+
+    def _post(self, what, body):
+        response = POOL.request("POST", f"{ENDPOINT}/_local/{what}", body=json.dumps(body))
+        assert response.status == 200
+        return json.loads(response.data)
+
+    def set(self, *faults):
+        self._post("faults", faults)
+
+    def calls(self):
+        """The calls of KMS and DynamoDB since the last time."""
+        return self._post("calls", {})
+
+
+@pytest.fixture
+def faults():
+    faults = Faults()
+    faults.set()
+    faults.calls()
+    yield faults
+    faults.set()
+
+
+# ---- old clients: as an IAM user that the stack's ClientPrincipalArns names ----
+
+
+@pytest.fixture(scope="session")
+def client_environment(iam, stack):
+    """The environment of a process that runs an old client."""
+    table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{stack.table}"
+    verbs = ("GetItem", "PutItem", "Query", "Scan", "DeleteItem")
+    keys = user(
+        iam,
+        "credstash-client",
+        allow([f"dynamodb:{verb}" for verb in verbs], table),
+        allow(["kms:GenerateDataKey", "kms:Decrypt"], stack.key_arn),
+    )
+    return {
+        **os.environ,
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }
+
+
+@pytest.fixture(scope="session")
+def credstash(client_environment, stack, tmp_path_factory):
+    """credstash's command line, as published. Answers (exit code, stdout, stderr)."""
+    home = tmp_path_factory.mktemp("credstash")
+
+    def run(*arguments):
+        done = subprocess.run(
+            [LOCAL / "journeys/bin/credstash", "-t", stack.table, *arguments],
+            env={**client_environment, "HOME": str(home)},
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def nodecredstash(client_environment, stack):
+    """nodecredstash, as published but bundled: `call("getSecret", name=...)`."""
+    process = subprocess.Popen(
+        [LOCAL / "journeys/bin/node", LOCAL / "node/bundle.js"],
+        env=client_environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def call(method, **arguments):
+        request = {"call": method, "with": {"tableName": stack.table, **arguments}}
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+    yield call
+    process.stdin.close()
+    process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def adopted():
+    """A second stack, on a table and a key that were there before it and were made by credstash."""
+    from adoption import adopt
+
+    return Stack(adopt())
+
+
+sys.path.insert(0, str(Path(__file__).parent))

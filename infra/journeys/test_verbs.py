@@ -1,0 +1,272 @@
+"""put, get and list by both doors, from the files in events/ and by hand."""
+
+import base64
+import json
+import string
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from conftest import ROOT
+
+EVENTS = sorted((ROOT / "events").glob("*.json"))
+
+
+def event(name):
+    return json.loads((ROOT / "events" / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def put_events(stack):
+    """The put events have run, so that the others find something."""
+    return [stack.invoke("put", event(name)) for name in ("put-direct", "put-http", "put-generated")]
+
+
+@pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
+def test_every_sample_event_works(stack, put_events, path):
+    request = json.loads(path.read_text())
+    answer = stack.invoke(path.stem.split("-")[0], request)
+    assert answer.code == "OK"
+    if "requestContext" in request:
+        assert answer.body["statusCode"] == 200
+        assert answer.body["headers"]["cache-control"] == "no-store"
+        content = json.loads(answer.body["body"])
+    else:
+        content = answer.body
+    if path.stem.startswith("get"):
+        assert content["secret"] == "correct horse battery staple"
+    if path.stem.startswith("list"):
+        entries = content.get("versions") or content["secrets"]
+        assert any(entry["context"] == {"app": "web"} for entry in entries if "context" in entry)
+        assert all(entry["name"].startswith("dev/") for entry in entries)
+
+
+def test_text_goes_in_by_one_door_and_comes_out_by_the_other(stack, name):
+    for number, secret in enumerate(["pass", "pässword 鍵 🔑\n", "x", "", "y" * 65536], 1):
+        doors = [stack.invoke("put", {"name": name, "secret": secret})]
+        doors.append(stack.by_http("put", {"name": name, "secret": secret}))
+        for offset, answer in enumerate(doors):
+            assert answer.code == "OK"
+            assert answer.body["name"] == name
+            assert answer.body["version"] == 2 * number - 1 + offset
+        for version in (2 * number - 1, 2 * number):
+            for _, got in stack.both("get", {"name": name, "version": version}):
+                assert got.body["secret"] == secret
+                assert got.body["version"] == version
+                assert "secret_base64" not in got.body
+
+
+def test_bytes_that_are_no_text_come_out_as_base64(stack, name):
+    secret = bytes(range(256))
+    stack.put(name, secret_base64=base64.b64encode(secret).decode())
+    for _, got in stack.both("get", {"name": name}):
+        assert base64.b64decode(got.body["secret_base64"]) == secret
+        assert "secret" not in got.body
+    bare = stack.by_http("get", {"name": name, "format": "text"})
+    assert (bare.body, bare.headers["content-type"]) == (secret, "application/octet-stream")
+    assert stack.invoke("get", {"name": name, "format": "text"}).code == "Invalid"
+    assert stack.row(name)["binary"] is True
+
+
+def test_bytes_that_are_text_come_out_as_text(stack, name):
+    stack.put(name, secret_base64=base64.b64encode("schlüssel".encode()).decode())
+    assert stack.get(name)["secret"] == "schlüssel"
+    assert "binary" not in stack.row(name)
+
+
+def test_format_text_answers_the_bare_value(stack, name):
+    stack.put(name, "pässword\n")
+    assert stack.get(name, format="text") == "pässword\n"
+    bare = stack.by_http("get", {"name": name, "format": "text"})
+    assert bare.body == "pässword\n".encode()
+    assert bare.headers["content-type"] == "text/plain; charset=utf-8"
+    assert bare.headers["cache-control"] == "no-store"
+
+
+def test_generated_values_keep_their_rules(stack, name):
+    rules = {
+        "length": 64,
+        "exclude_characters": "abcXYZ019!",
+        "exclude_punctuation": True,
+        "require_each_included_type": True,
+    }
+    answer = stack.put(name, generate=rules)
+    assert set(answer) == {"name", "version", "revision"}
+    value = stack.get(name)["secret"]
+    assert len(value) == 64
+    assert set(value) <= set(string.ascii_letters + string.digits) - set("abcXYZ019!")
+    for kind in (string.ascii_lowercase, string.ascii_uppercase, string.digits):
+        assert set(value) & set(kind)
+    stack.put(name, generate={})
+    assert len(stack.get(name)["secret"]) == 32
+    stack.put(name, generate={"length": 4096})
+    assert len(stack.get(name)["secret"]) == 4096
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"length": 0},
+        {"length": 4097},
+        {"length": "long"},
+        {"length": 3, "require_each_included_type": True},
+        {"exclude_lowercase": 1},
+        {"exclude_characters": string.printable},
+        {"symbols": True},
+        [],
+        32,
+    ],
+    ids=str,
+)
+def test_rules_that_cannot_be_kept_are_refused(stack, name, rules):
+    for _, answer in stack.both("put", {"name": name, "generate": rules}):
+        assert answer.code == "Invalid"
+    assert stack.versions_of(name) == []
+
+
+def test_an_answer_has_the_fields_it_should(stack, name):
+    expires = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=1)
+    put = stack.put(name, "s", comment="why", expires_at=expires.isoformat(), context={"a": "b"})
+    for _, got in stack.both("get", {"name": name, "context": {"a": "b"}}):
+        created = datetime.fromisoformat(got.body.pop("created_at"))
+        assert abs((datetime.now(timezone.utc) - created).total_seconds()) < 60
+        assert datetime.fromisoformat(got.body.pop("expires_at")) == expires
+        assert got.body == {
+            "name": name,
+            "version": 1,
+            "revision": put["revision"],
+            "secret": "s",
+            "comment": "why",
+            "stages": ["AWSCURRENT"],
+        }
+
+
+def test_versions_revisions_and_stages(stack, name):
+    revisions = [stack.put(name, f"value {number}")["revision"] for number in (1, 2, 3)]
+    assert len(set(revisions)) == 3
+    stages = {1: [], 2: ["AWSPREVIOUS"], 3: ["AWSCURRENT"]}
+    for number, revision in enumerate(revisions, 1):
+        for request in ({"version": number}, {"version": str(number)}, {"revision": revision}):
+            for _, got in stack.both("get", {"name": name, **request}):
+                assert got.body["secret"] == f"value {number}"
+                assert got.body["revision"] == revision
+                if "version" in request:
+                    assert got.body["stages"] == stages[number]
+    for stage, number in {"AWSCURRENT": 3, "AWSPREVIOUS": 2}.items():
+        for _, got in stack.both("get", {"name": name, "stage": stage}):
+            assert (got.body["version"], got.body["stages"]) == (number, [stage])
+
+
+def test_what_is_not_there_is_not_found(stack, name):
+    stack.put(name, "only one")
+    for request in (
+        {"name": f"{name}/none"},
+        {"name": name, "version": 2},
+        {"name": name, "stage": "AWSPREVIOUS"},
+        {"name": name, "stage": "AWSPENDING"},
+        {"name": name, "revision": "0000000"},
+    ):
+        for origin, answer in stack.both("get", request):
+            assert answer.code == "NotFound", request
+            assert answer.status == (404 if origin == "http" else None)
+    for _, answer in stack.both("list", {"name": f"{name}/none"}):
+        assert answer.code == "NotFound"
+    for _, answer in stack.both("list", {"prefix": f"{name}/none"}):
+        assert answer.body == {"secrets": []}
+
+
+def test_an_explicit_version_is_taken_if_free(stack, name):
+    last = 10**19 - 1
+    assert stack.put(name, "nine", version=9)["version"] == 9
+    assert stack.put(name, "ten")["version"] == 10
+    assert stack.put(name, "four", version=4)["version"] == 4
+    for _, answer in stack.both("put", {"name": name, "secret": "again", "version": 9}):
+        assert answer.code == "Exists"
+    assert stack.get(name, version=9)["secret"] == "nine"
+    assert stack.get(name)["secret"] == "ten"
+    assert stack.put(name, "last", version=last)["version"] == last
+    assert stack.get(name)["version"] == last
+    assert stack.invoke("put", {"name": name, "secret": "beyond"}).code == "Exists"
+    assert len(stack.versions_of(name)) == 4
+
+
+def test_an_expired_version_is_refused_before_it_is_removed(stack, name):
+    """The clock is the row's: a version that expires in two seconds, read until it does."""
+    stack.put(name, "kept", ttl=3600)
+    stack.put(name, "short", ttl=2)
+    end = int(stack.row(name, 2)["expires_at"])
+    while datetime.now().timestamp() < end:
+        answer = stack.invoke("get", {"name": name})
+        assert answer.code == "OK" or datetime.now().timestamp() >= end
+    for origin, answer in stack.both("get", {"name": name}):
+        assert answer.code == "Expired"
+        assert answer.status == (410 if origin == "http" else None)
+    assert stack.get(name, version=1)["secret"] == "kept"
+    assert len(stack.versions_of(name)) == 2
+    versions = stack.invoke("list", {"name": name}).body["versions"]
+    assert [version["version"] for version in versions] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ttl": 0},
+        {"ttl": 2**63},
+        {"ttl": 60, "expires_at": 4102444800},
+        {"expires_at": 1},
+        {"expires_at": "2001-01-01T00:00:00Z"},
+        {"expires_at": "tomorrow"},
+        {"expires_at": 253402300800},
+    ],
+    ids=str,
+)
+def test_an_expiry_that_cannot_be_is_refused(stack, name, fields):
+    assert stack.invoke("put", {"name": name, "secret": "s", **fields}).code == "Invalid"
+    assert stack.versions_of(name) == []
+
+
+def test_a_list_has_the_newest_version_and_its_description(stack, name):
+    stack.put(f"{name}/a", "1", comment="old")
+    stack.put(f"{name}/a", "2", comment="new", context={"k": "v"})
+    stack.put(f"{name}/b", "3")
+    stack.put(f"{name}.c", "4")
+    stack.put(f"{name}x", "outside")
+    for _, answer in stack.both("list", {"prefix": name}):
+        found = {entry["name"]: entry for entry in answer.body["secrets"]}
+        assert set(found) == {f"{name}/a", f"{name}/b", f"{name}.c"}
+        newest = found[f"{name}/a"]
+        assert (newest["version"], newest["comment"], newest["context"]) == (2, "new", {"k": "v"})
+        assert set(found[f"{name}/b"]) == {"name", "version", "revision", "created_at"}
+        assert "next" not in answer.body
+
+
+def test_what_is_too_large_is_told_in_bytes_and_the_limit_holds(stack, name):
+    answer = stack.invoke("put", {"name": name, "secret": "x" * 1_000_000})
+    assert answer.code == "TooLarge"
+    answer = stack.invoke("put", {"name": name, "secret": "x" * 307_200, "comment": "c" * 1000})
+    assert answer.code == "TooLarge"
+    most = next(int(word) for word in answer.message.split() if word.isdigit())
+    assert stack.versions_of(name) == []
+    over = {"name": name, "secret": "x" * (most + 3), "comment": "c" * 1000}
+    assert stack.invoke("put", over).code == "TooLarge"
+    stack.put(name, "x" * most, comment="c" * 1000)
+    assert stack.get(name)["secret"] == "x" * most
+    assert stack.by_http("put", {"name": name, "secret": "x" * 1_000_000}).status == 413
+
+
+def test_the_seal_is_what_the_readme_says(stack, kms, name):
+    """Sealed again from the documented format, with none of Coffer's code."""
+    from seal import seal_of
+
+    stack.put(name, "s", comment="why", ttl=60, context={"b": "2", "a": "1"})
+    row = stack.row(name)
+    data_key = kms.decrypt(
+        CiphertextBlob=base64.b64decode(row["key"]), EncryptionContext={"a": "1", "b": "2"}
+    )["Plaintext"]
+    assert row["seal"] == seal_of(data_key, row)
+    assert set(row) == {
+        *("name", "version", "key", "contents", "hmac", "digest", "comment"),
+        *("revision", "created_at", "expires_at", "context", "seal"),
+    }
+    assert isinstance(row["hmac"], str) and row["digest"] == "SHA256"
+    assert len(row["version"]) == 19
+    int(row["revision"].value, 16)

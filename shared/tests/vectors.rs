@@ -1,0 +1,168 @@
+//! Every row that another program wrote, opened or refused as `vectors.json` says.
+
+use std::collections::BTreeMap;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use coffer::envelope::{Dialect, Envelope, Opened, Refusal};
+use coffer::row::{Attribute, Row};
+use coffer::secret::DataKey;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct File {
+    vectors: Vec<Vector>,
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    name: String,
+    dialect: String,
+    data_key: String,
+    wrapped_key: String,
+    item: BTreeMap<String, Typed>,
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+enum Typed {
+    S(String),
+    B(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Expect {
+    Plaintext(String),
+    Error(String),
+}
+
+impl Vector {
+    fn row(&self) -> Row {
+        let attribute = |value: &Typed| match value {
+            Typed::S(text) => Attribute::Text(text.clone()),
+            Typed::B(base64) => Attribute::Bytes(BASE64_STANDARD.decode(base64).unwrap()),
+        };
+        self.item
+            .iter()
+            .map(|(name, value)| (name.clone(), attribute(value)))
+            .collect()
+    }
+
+    fn data_key(&self) -> DataKey {
+        DataKey::new(hex::decode(&self.data_key).unwrap()).unwrap()
+    }
+
+    fn open(&self) -> Result<Opened, Refusal> {
+        let row = self.row();
+        let envelope = Envelope::parse(&row)?;
+        assert_eq!(
+            BASE64_STANDARD.encode(envelope.wrapped_key()),
+            self.wrapped_key
+        );
+        envelope.open(&self.data_key())
+    }
+}
+
+fn vectors() -> Vec<Vector> {
+    let file: File = serde_json::from_str(include_str!("vectors.json")).unwrap();
+    file.vectors
+}
+
+/// The plaintext as an answer shows it.
+fn revealed(opened: &Opened) -> Vec<u8> {
+    let mut json = Vec::new();
+    coffer::secret::reveal(&opened.secret, &mut serde_json::Serializer::new(&mut json)).unwrap();
+    let answer: BTreeMap<String, String> = serde_json::from_slice(&json).unwrap();
+    match (answer.get("secret"), answer.get("secret_base64")) {
+        (Some(text), None) => text.clone().into_bytes(),
+        (None, Some(base64)) => BASE64_STANDARD.decode(base64).unwrap(),
+        both => panic!("{both:?}"),
+    }
+}
+
+#[test]
+fn every_vector_opens_or_is_refused_as_it_says() {
+    let mut seen = BTreeMap::<&str, u32>::new();
+    for vector in &vectors() {
+        let name = &vector.name;
+        match (&vector.expect, vector.open()) {
+            (Expect::Plaintext(base64), Ok(opened)) => {
+                assert_eq!(
+                    revealed(&opened),
+                    BASE64_STANDARD.decode(base64).unwrap(),
+                    "{name}"
+                );
+                *seen.entry("opened").or_default() += 1;
+            }
+            (Expect::Error(kind), Err(refusal)) => {
+                assert_eq!(*kind, format!("{refusal:?}"), "{name}");
+                *seen.entry("refused").or_default() += 1;
+            }
+            (_, result) => panic!("{name}: {result:?}"),
+        }
+    }
+    assert_eq!(seen, BTreeMap::from([("opened", 21), ("refused", 8)]));
+}
+
+#[test]
+fn the_dialect_is_told_from_the_row_alone() {
+    for vector in vectors()
+        .iter()
+        .filter(|vector| matches!(vector.expect, Expect::Plaintext(_)))
+    {
+        let expected = match (vector.dialect.as_str(), vector.name.as_str()) {
+            // Sixteen bytes and less look the same whichever way the counter runs.
+            ("credstash" | "credstash-python2", _) | (_, "ru-short") => Dialect::Credstash,
+            ("credentials-haskell", _) => Dialect::CredentialsHaskell,
+            ("rucredstash-le32", _) => Dialect::RucredstashLe32,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            vector.open().unwrap().dialect,
+            Some(expected),
+            "{}",
+            vector.name
+        );
+    }
+}
+
+#[test]
+fn every_shortened_or_lengthened_mac_is_refused() {
+    for vector in vectors()
+        .iter()
+        .filter(|vector| matches!(vector.expect, Expect::Plaintext(_)))
+    {
+        let row = vector.row();
+        let (text, bytes) = match &row["hmac"] {
+            Attribute::Text(text) => (text.clone(), false),
+            Attribute::Bytes(bytes) => (String::from_utf8(bytes.clone()).unwrap(), true),
+            other => panic!("{other:?}"),
+        };
+        let shorter = (0..text.len()).map(|length| text[..length].to_owned());
+        let others = [
+            format!("{text}0"),
+            text.repeat(2),
+            text.to_uppercase(),
+            format!(" {text}"),
+        ];
+        for hmac in shorter.chain(others) {
+            if hmac == text {
+                continue; // without a letter, upper case is no other spelling
+            }
+            let mut row = row.clone();
+            let hmac = if bytes {
+                Attribute::Bytes(hmac.into())
+            } else {
+                Attribute::Text(hmac)
+            };
+            row.insert("hmac".to_owned(), hmac.clone());
+            let opened = Envelope::parse(&row).unwrap().open(&vector.data_key());
+            assert_eq!(
+                opened.unwrap_err(),
+                Refusal::Integrity,
+                "{} {hmac:?}",
+                vector.name
+            );
+        }
+    }
+}
