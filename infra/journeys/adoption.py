@@ -1,0 +1,68 @@
+"""Makes an old environment with credstash's own tools, and deploys a stack that adopts it."""
+
+import json
+import os
+import subprocess
+
+from conftest import LOCAL, ROOT, client
+
+STACK = "adopted"
+TABLE = "old-credential-store"
+ALIAS = "alias/old-credstash"
+
+
+def adopt():
+    """Deploys, if that is not done yet, and answers the stack's name."""
+    key_arn = make_key()
+    environment = {**os.environ, "HOME": str(LOCAL / "tmp")}
+
+    def credstash(*arguments):
+        command = [LOCAL / "journeys/bin/credstash", "-t", TABLE, *arguments]
+        subprocess.run(command, check=True, env=environment, cwd=LOCAL / "tmp", capture_output=True)
+
+    if TABLE not in client("dynamodb").list_tables()["TableNames"]:
+        credstash("setup")
+        credstash("put", "-k", ALIAS, "written/by/credstash", "ten years ago")
+    parameters = {
+        "Architecture": "x86_64",
+        "ExistingTableName": TABLE,
+        "ExistingKeyArn": key_arn,
+        "LegacyItems": "refuse",
+        "DataKeyCacheSeconds": "3600",
+    }
+    deploy = [ROOT / "infra/local/deploy", "--stack-name", STACK, "--parameter-overrides"]
+    deploy.append(" ".join(f"{name}={value}" for name, value in parameters.items()))
+    done = subprocess.run(deploy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return STACK
+
+
+def make_key():
+    kms = client("kms")
+    for alias in kms.list_aliases()["Aliases"]:
+        if alias["AliasName"] == ALIAS:
+            return kms.describe_key(KeyId=ALIAS)["KeyMetadata"]["Arn"]
+    key = kms.create_key()["KeyMetadata"]
+    kms.create_alias(AliasName=ALIAS, TargetKeyId=key["KeyId"])
+    return key["Arn"]
+
+
+def add_names_index():
+    """What the README tells whoever adopts a table to do, so that list works."""
+    command = [
+        *("aws", "dynamodb", "update-table"),
+        *("--table-name", TABLE),
+    ]
+    text = (ROOT / "README.md").read_text()
+    assert " ".join(command[:3]) in text
+    dynamodb = client("dynamodb")
+    dynamodb.update_table(
+        TableName=TABLE,
+        AttributeDefinitions=[
+            {"AttributeName": "name", "AttributeType": "S"},
+            {"AttributeName": "version", "AttributeType": "S"},
+        ],
+        GlobalSecondaryIndexUpdates=json.loads(
+            text.split("--global-secondary-index-updates '")[1].split("'")[0]
+        ),
+    )

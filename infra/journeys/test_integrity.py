@@ -1,0 +1,141 @@
+"""Rows that somebody with write access to the table has swapped, moved or edited."""
+
+import base64
+
+import pytest
+from boto3.dynamodb.types import Binary
+
+
+def refused(stack, name, code="Integrity", **request):
+    for origin, answer in stack.both("get", {"name": name, **request}):
+        assert answer.code == code, answer
+        assert answer.status == ({"Integrity": 500, "Forbidden": 403}[code] if origin == "http" else None)
+
+
+def test_two_rows_swapped_are_refused(stack, name):
+    for suffix in "ab":
+        stack.put(f"{name}/{suffix}", f"value {suffix}")
+    a, b = (stack.row(f"{name}/{suffix}") for suffix in "ab")
+    described = ("name", "version")
+    for one, other in ((a, b), (b, a)):
+        stack.rows.put_item(Item={**other, **{key: one[key] for key in described}})
+    refused(stack, f"{name}/a")
+    refused(stack, f"{name}/b")
+
+
+@pytest.mark.parametrize("part", ["contents", "hmac", "key", "seal"])
+def test_a_part_of_another_row_is_refused(stack, name, part):
+    for suffix in "ab":
+        stack.put(f"{name}/{suffix}", f"value {suffix}")
+    a, b = (stack.row(f"{name}/{suffix}") for suffix in "ab")
+    stack.rows.put_item(Item={**a, part: b[part]})
+    refused(stack, f"{name}/a")
+
+
+def test_a_row_renamed_or_moved_to_another_version_is_refused(stack, name):
+    stack.put(name, "old")
+    stack.put(name, "new")
+    row = stack.row(name, 1)
+    stack.rows.put_item(Item={**row, "name": f"{name}/renamed"})
+    refused(stack, f"{name}/renamed")
+    # An old value rolled forward, over the newest version and beyond it.
+    stack.rows.put_item(Item={**row, "version": f"{2:019}"})
+    refused(stack, name)
+    stack.rows.put_item(Item={**row, "version": f"{3:019}"})
+    refused(stack, name)
+    assert stack.get(name, version=1)["secret"] == "old"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"comment": "edited"},
+        {"comment": None},
+        {"expires_at": 4102444800},
+        {"expires_at": 1},
+        {"expires_at": None},
+        {"created_at": 1},
+        {"created_at": "text"},
+        {"revision": Binary(b"0123456789abcdef")},
+        {"revision": None},
+        {"context": {"app": "other"}},
+        {"context": {"app": "web", "more": "yes"}},
+        {"context": None},
+        {"binary": True},
+        {"digest": "SHA512"},
+        {"digest": None},
+        {"extra": "attribute"},
+        {"extra": {"a": 1}},
+        {"seal": "AAAA"},
+        {"seal": ""},
+        {"seal": Binary(b"seal")},
+        {"seal": 1},
+    ],
+    ids=str,
+)
+def test_any_edit_of_a_sealed_row_is_refused(stack, name, edit):
+    context = {"app": "web"}
+    stack.put(name, "s", comment="why", ttl=3600, context=context)
+    row = {**stack.row(name), **edit}
+    row = {attribute: value for attribute, value in row.items() if value is not None}
+    stack.rows.put_item(Item=row)
+    refused(stack, name, context=context)
+
+
+def test_any_flipped_bit_of_the_wrapped_key_is_refused(stack, name):
+    stack.put(name, "s")
+    row = stack.row(name)
+    key = base64.b64decode(row["key"])
+    for bit in range(0, len(key) * 8, 61):
+        flipped = bytearray(key)
+        flipped[bit // 8] ^= 1 << bit % 8
+        stack.rows.put_item(Item={**row, "key": base64.b64encode(flipped).decode()})
+        assert stack.invoke("get", {"name": name}).code == "Integrity", bit
+    for short in (b"", b"x", key[:-1], key + b"x"):
+        stack.rows.put_item(Item={**row, "key": base64.b64encode(short).decode()})
+        assert stack.invoke("get", {"name": name}).code == "Integrity", short
+
+
+def test_a_data_key_of_another_kms_key_is_refused(stack, kms, name):
+    other = kms.create_key()["KeyMetadata"]["Arn"]
+    wrapped = kms.generate_data_key(KeyId=other, NumberOfBytes=64)["CiphertextBlob"]
+    stack.put(name, "s")
+    stack.rows.put_item(Item={**stack.row(name), "key": base64.b64encode(wrapped).decode()})
+    refused(stack, name)
+
+
+def test_a_data_key_that_is_not_64_bytes_is_refused(stack, kms, name):
+    wrapped = kms.encrypt(KeyId=stack.key_arn, Plaintext=b"k" * 32)["CiphertextBlob"]
+    stack.put(name, "s")
+    stack.rows.put_item(Item={**stack.row(name), "key": base64.b64encode(wrapped).decode()})
+    refused(stack, name)
+
+
+def test_a_row_that_is_no_secret_is_malformed(stack, name):
+    stack.put(name, "s")
+    row = stack.row(name)
+    for edit in ({"contents": None}, {"contents": 1}, {"key": None}, {"hmac": {"a": "b"}},
+                 {"contents": "not base64!"}, {"digest": "WHIRLPOOL"}):
+        edited = {key: value for key, value in {**row, **edit}.items() if value is not None}
+        stack.rows.put_item(Item=edited)
+        for _, answer in stack.both("get", {"name": name}):
+            assert answer.code == "Malformed", edit
+
+
+def test_without_its_seal_a_row_is_legacy(stack, name):
+    stack.put(name, "s")
+    row = stack.row(name)
+    del row["seal"]
+    stack.rows.put_item(Item=row)
+    assert stack.get(name)["dialect"] == "credstash"
+
+
+def test_a_stack_that_refuses_legacy_rows_refuses_them_all(adopted, name):
+    """`adopted` is deployed with LegacyItems=refuse."""
+    adopted.put(name, "s")
+    assert adopted.get(name)["secret"] == "s"
+    row = adopted.row(name)
+    del row["seal"]
+    adopted.rows.put_item(Item=row)
+    refused(adopted, name)
+    refused(adopted, "written/by/credstash")

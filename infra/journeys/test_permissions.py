@@ -1,0 +1,297 @@
+"""Who may do what: callers by path, each function's role by action, and nobody by the key."""
+
+import json
+
+import boto3
+import pytest
+from conftest import ACCOUNT, NUMBERS, ONCE, REGION, allow, client, user
+
+# What each role may do, and on what; everything else in ACTIONS it may not.
+ALLOWED = {
+    "put": {("kms:GenerateDataKey", "key"), ("dynamodb:PutItem", "table")},
+    "get": {
+        ("kms:Decrypt", "key"),
+        ("dynamodb:Query", "table"),
+        ("dynamodb:Query", "index/revision"),
+    },
+    "list": {("dynamodb:Query", "index/names"), ("dynamodb:Scan", "index/names")},
+}
+ACTIONS = [
+    *(
+        (f"kms:{action}", "key")
+        for action in (
+            *("GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "Decrypt", "Encrypt"),
+            *("ReEncryptFrom", "ReEncryptTo", "CreateGrant", "DescribeKey", "DisableKey"),
+            *("ScheduleKeyDeletion", "PutKeyPolicy"),
+        )
+    ),
+    *(
+        (f"dynamodb:{action}", place)
+        for place in ("table", "ledger")
+        for action in (
+            *("GetItem", "BatchGetItem", "Query", "Scan", "PutItem", "UpdateItem", "DeleteItem"),
+            *("BatchWriteItem", "UpdateTable", "DeleteTable", "UpdateTimeToLive"),
+        )
+    ),
+    *(
+        (f"dynamodb:{action}", f"index/{index}")
+        for index in ("names", "revision")
+        for action in ("Query", "Scan")
+    ),
+    ("secretsmanager:GetSecretValue", "anything"),
+    ("s3:GetObject", "anything"),
+    ("iam:PassRole", "anything"),
+    ("lambda:InvokeFunction", "anything"),
+]
+VERBS = sorted(ALLOWED)
+
+
+def arn(stack, place):
+    table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{stack.table}"
+    return {
+        "key": stack.key_arn,
+        "table": table,
+        "ledger": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{stack.ledger}",
+        "index/names": f"{table}/index/names",
+        "index/revision": f"{table}/index/revision",
+        "anything": "*",
+    }[place]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_role_has_what_its_code_calls_and_no_more(stack, iam, verb):
+    """The whole table of role against action, by IAM's own evaluation of the deployed policies."""
+    role = iam.get_role(RoleName=stack.role(verb))["Role"]["Arn"]
+    table = {}
+    for action, place in ACTIONS:
+        result = iam.simulate_principal_policy(
+            PolicySourceArn=role, ActionNames=[action], ResourceArns=[arn(stack, place)]
+        )["EvaluationResults"][0]["EvalDecision"]
+        table[action, place] = result == "allowed"
+    width = max(len(f"{action} {place}") for action, place in ACTIONS)
+    for (action, place), allowed in table.items():
+        print(f"{verb:5} {action + ' ' + place:{width}} {'ALLOWED' if allowed else 'denied'}")
+    assert {entry for entry, allowed in table.items() if allowed} == ALLOWED[verb]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_role_has_a_managed_policy_or_a_star(stack, iam, verb):
+    role = stack.role(verb)
+    assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+    for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        for statement in document["Statement"]:
+            for part in ("Action", "Resource"):
+                entries = statement[part]
+                entries = entries if isinstance(entries, list) else [entries]
+                if part == "Action":
+                    assert not any("*" in entry for entry in entries)
+                elif statement["Sid"] == "Log":
+                    # A log group's ARN ends in its streams.
+                    assert all(entry.count("*") <= 1 for entry in entries)
+                else:
+                    assert not any("*" in entry for entry in entries)
+
+
+@pytest.fixture
+def as_role(iam, stack):
+    """The credentials of a function's role, for clients of its own."""
+    trusted = {}
+
+    def assume(verb):
+        role = stack.role(verb)
+        trusted.setdefault(role, iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"])
+        trust = allow("sts:AssumeRole", None)
+        del trust["Statement"][0]["Resource"]
+        trust["Statement"][0]["Principal"] = {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+        iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(trust))
+        keys = client("sts").assume_role(
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{role}", RoleSessionName="journey"
+        )["Credentials"]
+        return boto3.Session(
+            keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], REGION
+        )
+
+    yield assume
+    for role, trust in trusted.items():
+        iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(trust))
+
+
+def attempts(stack, session, row):
+    """Every call that somebody with a function's credentials would like to make."""
+    kms, table = session.client("kms", config=ONCE), stack.table
+    dynamodb = session.client("dynamodb", config=ONCE)
+    key = {"name": {"S": row["name"]}, "version": {"S": row["version"]}}
+    by_name = {
+        "KeyConditionExpression": "#name = :name",
+        "ExpressionAttributeNames": {"#name": "name"},
+        "ExpressionAttributeValues": {":name": key["name"]},
+    }
+    highest = {
+        **by_name,
+        "ExpressionAttributeNames": {"#name": "name", "#version": "version"},
+        "ProjectionExpression": "#version",
+        "Select": "SPECIFIC_ATTRIBUTES",
+    }
+    stolen = {
+        **highest,
+        "ExpressionAttributeNames": {"#name": "name", "#contents": "contents"},
+        "ProjectionExpression": "#contents",
+    }
+    import base64
+
+    wrapped = base64.b64decode(row["key"])
+    return {
+        "wrap": lambda: kms.generate_data_key(KeyId=stack.key_arn, NumberOfBytes=64),
+        "unwrap": lambda: kms.decrypt(CiphertextBlob=wrapped, KeyId=stack.key_arn),
+        "encrypt": lambda: kms.encrypt(KeyId=stack.key_arn, Plaintext=b"x"),
+        "re-encrypt": lambda: kms.re_encrypt(
+            CiphertextBlob=wrapped, DestinationKeyId=stack.key_arn
+        ),
+        "write": lambda: dynamodb.put_item(
+            TableName=table, Item={**key, "version": {"S": f"{8:019}"}}
+        ),
+        "overwrite by update": lambda: dynamodb.update_item(TableName=table, Key=key),
+        "delete": lambda: dynamodb.delete_item(TableName=table, Key=key),
+        "read an item": lambda: dynamodb.get_item(TableName=table, Key=key),
+        "query whole rows": lambda: dynamodb.query(TableName=table, **by_name),
+        "query the highest version": lambda: dynamodb.query(TableName=table, **highest),
+        "query a ciphertext": lambda: dynamodb.query(TableName=table, **stolen),
+        "query revisions": lambda: dynamodb.query(
+            TableName=table, IndexName="revision", **by_name
+        ),
+        "query names": lambda: dynamodb.query(TableName=table, IndexName="names", **by_name),
+        "scan": lambda: dynamodb.scan(TableName=table),
+        "scan names": lambda: dynamodb.scan(TableName=table, IndexName="names"),
+        "read the ledger": lambda: dynamodb.scan(TableName=stack.ledger),
+        "write the ledger": lambda: dynamodb.put_item(
+            TableName=stack.ledger, Item={"name": {"S": "n"}, "entry": {"S": "e"}}
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("verb", "possible"),
+    [
+        ("put", {"wrap", "write", "query the highest version"}),
+        (
+            "get",
+            {"unwrap", "query whole rows", "query the highest version", "query a ciphertext",
+             "query revisions"},
+        ),
+        ("list", {"query names", "scan names"}),
+    ],
+)
+def test_whoever_steals_a_functions_credentials_can_do_no_more_than_it(
+    stack, as_role, name, verb, possible
+):
+    stack.put(name, "s")
+    done = set()
+    for what, attempt in attempts(stack, as_role(verb), stack.row(name)).items():
+        try:
+            attempt()
+            done.add(what)
+        except Exception as error:
+            assert error.response["Error"]["Code"] == "AccessDeniedException", (what, error)
+    assert done == possible
+
+
+def test_the_names_index_has_nothing_to_open(stack, as_role, name):
+    stack.put(name, "s", comment="c", context={"a": "b"}, ttl=60)
+    items = as_role("list").client("dynamodb", config=ONCE).query(
+        TableName=stack.table,
+        IndexName="names",
+        KeyConditionExpression="#name = :name",
+        ExpressionAttributeNames={"#name": "name"},
+        ExpressionAttributeValues={":name": {"S": name}},
+    )["Items"]
+    described = {"name", "version", "comment", "context", "created_at", "expires_at", "revision"}
+    assert [set(item) for item in items] == [described]
+
+
+def test_the_key_policy_is_the_last_word(stack, iam, kms, name):
+    """An administrator whose own policy allows everything."""
+    stack.put(name, "s")
+    keys = user(iam, f"administrator-{next(NUMBERS)}", allow("*", "*"))
+    administrator = client("kms", keys)
+    import base64
+
+    wrapped = base64.b64decode(stack.row(name)["key"])
+    arn = stack.key_arn
+    for attempt in (
+        lambda: administrator.generate_data_key(KeyId=arn, NumberOfBytes=64),
+        lambda: administrator.decrypt(CiphertextBlob=wrapped),
+        lambda: administrator.encrypt(KeyId=arn, Plaintext=b"x"),
+        lambda: administrator.generate_data_key_without_plaintext(KeyId=arn, NumberOfBytes=64),
+        lambda: administrator.re_encrypt(CiphertextBlob=wrapped, DestinationKeyId=arn),
+        lambda: administrator.create_grant(
+            KeyId=arn, GranteePrincipal=f"arn:aws:iam::{ACCOUNT}:user/x", Operations=["Decrypt"]
+        ),
+    ):
+        with pytest.raises(administrator.exceptions.ClientError) as refused:
+            attempt()
+        assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+    # Administration stays possible, or nobody could ever change the policy.
+    assert administrator.get_key_policy(KeyId=arn, PolicyName="default")["Policy"]
+    assert administrator.describe_key(KeyId=arn)["KeyMetadata"]["Enabled"]
+
+
+def test_a_caller_gets_what_the_path_in_its_policy_covers(stack, caller, name):
+    for prefix in ("dev", "prod", "development"):
+        stack.put(f"{prefix}/{name}", f"{prefix} value")
+    dev = caller("GET/secrets/dev/*")
+    got = stack.http("GET", f"/secrets/dev/{name}", credentials=dev)
+    assert (got.status, got.body["secret"]) == (200, "dev value")
+    for method, path in (
+        ("GET", f"/secrets/prod/{name}"),
+        ("GET", f"/secrets/development/{name}"),
+        ("PUT", f"/secrets/dev/{name}"),
+        ("GET", "/names"),
+        ("GET", "/names/dev"),
+        ("GET", f"/versions/dev/{name}"),
+    ):
+        body = {"secret": "x"} if method == "PUT" else None
+        answer = stack.http(method, path, body=body, credentials=dev)
+        assert answer.status == 403, (method, path)
+    # An escaped slash is a slash when the policy is asked, and dots are just characters.
+    assert stack.http("GET", f"/secrets/prod%2F{name}", credentials=dev, quote=False).status == 403
+    escaped = stack.http("GET", f"/secrets/dev%2F{name}", credentials=dev, quote=False)
+    assert escaped.body["secret"] == "dev value"
+    assert len(stack.versions_of(f"dev/{name}")) == 1
+
+
+def test_a_caller_lists_what_the_path_in_its_policy_covers(stack, caller, name):
+    stack.put(f"{name}/a", "1")
+    stack.put(f"{name}-b", "2")
+    lister = caller(f"GET/names/{name}")
+    answer = stack.http("GET", f"/names/{name}", credentials=lister)
+    assert [entry["name"] for entry in answer.body["secrets"]] == [f"{name}/a"]
+    assert stack.http("GET", f"/names/{name}-b", credentials=lister).status == 403
+    assert stack.http("GET", "/names", credentials=lister).status == 403
+    # A page's `next` is good on the pages one may ask for, and nowhere else.
+    assert stack.http("GET", "/names", query="next=e30", credentials=lister).status == 403
+
+
+def test_unsigned_and_wrongly_signed_calls_are_refused(stack, iam, name):
+    stack.put(name, "s")
+    keys = user(iam, f"nobody-{next(NUMBERS)}", allow("execute-api:Invoke", "*"))
+    keys.secret_key = "wrong" + keys.secret_key[5:]
+    for method, path in (
+        ("GET", f"/secrets/{name}"),
+        ("PUT", f"/secrets/{name}"),
+        ("GET", "/names"),
+        ("GET", f"/names/{name}"),
+        ("GET", f"/versions/{name}"),
+    ):
+        for credentials in (None, keys):
+            assert stack.http(method, path, credentials=credentials).status == 403, (method, path)
+    assert len(stack.versions_of(name)) == 1
+
+
+def test_an_invoker_needs_the_function_in_its_policy(stack, iam, name):
+    stack.put(name, "s")
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{stack.functions['get']}"
+    reader = user(iam, f"reader-{next(NUMBERS)}", allow("lambda:InvokeFunction", arn))
+    assert stack.invoke("get", {"name": name}, reader).body["secret"] == "s"
+    with pytest.raises(Exception, match="AccessDenied"):
+        stack.invoke("put", {"name": name, "secret": "x"}, reader)
