@@ -1,0 +1,204 @@
+"""AWS when it throttles, hangs, loses answers, or lacks a permission, a table or a key."""
+
+import json
+import time
+
+import pytest
+from conftest import allow, client
+
+LIMIT = 29
+BUSY = {"put": ["dynamodb:Query", "kms:GenerateDataKey", "dynamodb:PutItem"],
+        "get": ["dynamodb:Query", "kms:Decrypt"],
+        "list": ["dynamodb:Scan"]}
+CALLS = [(verb, call) for verb, calls in BUSY.items() for call in calls]
+
+
+def request_of(verb, name):
+    return {"put": {"name": name, "secret": "new"}, "get": {"name": name}, "list": {}}[verb]
+
+
+def fault(call, kind, **more):
+    service, operation = call.split(":")
+    return {"service": service, "operation": operation, "kind": kind, **more}
+
+
+@pytest.mark.parametrize(("verb", "call"), CALLS)
+@pytest.mark.parametrize("kind", ["throttle", "error"])
+def test_what_stays_busy_is_unavailable(stack, faults, name, verb, call, kind):
+    stack.put(name, "s")
+    faults.set(fault(call, kind))
+    for origin, answer in stack.both(verb, request_of(verb, name)):
+        assert answer.code == "Unavailable"
+        assert "Try again" in answer.message
+        if origin == "http":
+            assert answer.status == 503
+            assert int(answer.headers["retry-after"]) >= 1
+        else:
+            assert call in answer.log
+    faults.set()
+    assert len(stack.versions_of(name)) == 1
+
+
+@pytest.mark.parametrize(("verb", "call"), CALLS)
+@pytest.mark.parametrize("kind", ["throttle", "error"])
+def test_what_is_busy_for_a_moment_is_not_noticed(stack, faults, name, verb, call, kind):
+    stack.put(name, "s")
+    faults.set(fault(call, kind, count=2))
+    assert stack.invoke(verb, request_of(verb, name)).code == "OK"
+
+
+@pytest.mark.parametrize(("verb", "call"), CALLS)
+def test_what_hangs_is_unavailable_within_the_functions_time(stack, faults, name, verb, call):
+    stack.put(name, "s")
+    faults.set(fault(call, "delay", seconds=40))
+    began = time.monotonic()
+    answer = stack.invoke(verb, request_of(verb, name))
+    assert answer.code == "Unavailable"
+    assert "Try again" in answer.message or "before you try again" in answer.message
+    assert time.monotonic() - began < LIMIT
+    assert call in answer.log
+
+
+def test_a_write_whose_answer_was_lost_is_not_doubled(stack, faults, name):
+    """DynamoDB does the write and answers an error; the SDK's retry meets its own row."""
+    faults.set(fault("dynamodb:PutItem", "lost", count=1))
+    answer = stack.invoke("put", {"name": name, "secret": "once"})
+    assert (answer.code, answer.body["version"]) == ("OK", 1)
+    faults.set(fault("dynamodb:PutItem", "lost", count=1))
+    answer = stack.invoke("put", {"name": name, "secret": "again", "version": 2})
+    assert (answer.code, answer.body["version"]) == ("OK", 2)
+    assert [row["version"] for row in stack.versions_of(name)] == [f"{n:019}" for n in (1, 2)]
+    assert stack.get(name)["secret"] == "again"
+
+
+@pytest.fixture
+def without(iam, stack):
+    """Takes one action away from a function's role."""
+    denied = []
+
+    def take(verb, action):
+        policy = json.dumps(allow(action, "*", effect="Deny"))
+        role = stack.role(verb)
+        iam.put_role_policy(RoleName=role, PolicyName="taken", PolicyDocument=policy)
+        denied.append(role)
+
+    yield take
+    for role in denied:
+        iam.delete_role_policy(RoleName=role, PolicyName="taken")
+
+
+@pytest.mark.parametrize(
+    ("verb", "action", "request_"),
+    [
+        ("put", "kms:GenerateDataKey", {}),
+        ("put", "dynamodb:Query", {}),
+        ("put", "dynamodb:PutItem", {}),
+        ("get", "kms:Decrypt", {}),
+        ("get", "dynamodb:Query", {}),
+        ("get", "dynamodb:Query", {"version": 1}),
+        ("get", "dynamodb:Query", {"revision": "0123456"}),
+        ("list", "dynamodb:Scan", {}),
+        ("list", "dynamodb:Query", {"versions": True}),
+    ],
+)
+def test_a_missing_permission_is_named_to_the_operator(
+    stack, without, name, verb, action, request_
+):
+    stack.put(name, "s")
+    request = {**request_of(verb, name), **request_}
+    if request.pop("versions", None):
+        request["name"] = name
+    without(verb, action)
+    for origin, answer in stack.both(verb, request):
+        assert answer.code == "Unavailable"
+        assert "lacks a permission" in answer.message and "operator" in answer.message
+        if origin == "direct":
+            line = json.loads(answer.log.splitlines()[-1])
+            resource = stack.key_arn if action.startswith("kms") else f"table/{stack.table}"
+            assert action in line["detail"] and resource in line["detail"]
+            assert "AccessDenied" in line["detail"]
+    assert len(stack.versions_of(name)) == 1
+
+
+def test_a_disabled_key_and_one_in_deletion_say_so(stack, kms, name):
+    stack.put(name, "s")
+    arn = stack.key_arn
+    states = {
+        "disabled": (lambda: kms.disable_key(KeyId=arn), lambda: kms.enable_key(KeyId=arn)),
+        "in deletion": (
+            lambda: kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=7),
+            lambda: (kms.cancel_key_deletion(KeyId=arn), kms.enable_key(KeyId=arn)),
+        ),
+    }
+    for take, give_back in states.values():
+        take()
+        try:
+            for verb, action in (("get", "kms:Decrypt"), ("put", "kms:GenerateDataKey")):
+                answer = stack.invoke(verb, request_of(verb, name))
+                assert answer.code == "Unavailable"
+                assert "key" in answer.message and "operator" in answer.message
+                assert action in answer.log and arn in answer.log
+                assert "Enable the key" in answer.log
+        finally:
+            give_back()
+    assert stack.get(name)["secret"] == "s"
+    assert len(stack.versions_of(name)) == 1
+
+
+@pytest.fixture
+def configured(stack):
+    """Changes a function's environment for a test."""
+    functions, changed = client("lambda"), {}
+
+    def change(verb, **variables):
+        function = stack.functions[verb]
+        config = functions.get_function_configuration(FunctionName=function)
+        before = config["Environment"]["Variables"]
+        changed.setdefault(function, before)
+        functions.update_function_configuration(
+            FunctionName=function, Environment={"Variables": {**before, **variables}}
+        )
+
+    yield change
+    for function, before in changed.items():
+        functions.update_function_configuration(
+            FunctionName=function, Environment={"Variables": before}
+        )
+
+
+@pytest.mark.parametrize("verb", ["put", "get", "list"])
+def test_a_missing_table_says_so(stack, iam, configured, name, verb):
+    role = stack.role(verb)
+    policy = json.dumps(allow("dynamodb:*", "*"))
+    iam.put_role_policy(RoleName=role, PolicyName="wide", PolicyDocument=policy)
+    try:
+        configured(verb, COFFER_TABLE="no-such-table")
+        for _, answer in stack.both(verb, request_of(verb, name)):
+            assert answer.code == "Unavailable"
+            assert "is not there" in answer.message and "operator" in answer.message
+        log = stack.invoke(verb, request_of(verb, name)).log
+        assert "table/no-such-table" in log and "ResourceNotFoundException" in log
+    finally:
+        iam.delete_role_policy(RoleName=role, PolicyName="wide")
+
+
+@pytest.mark.parametrize(("verb", "action"), [("put", "GenerateDataKey"), ("get", "Decrypt")])
+def test_a_missing_key_says_so(stack, iam, configured, name, verb, action):
+    stack.put(name, "s")
+    role = stack.role(verb)
+    arn = stack.key_arn[:-12] + "0" * 12
+    policy = json.dumps(allow("kms:*", "*"))
+    iam.put_role_policy(RoleName=role, PolicyName="wide", PolicyDocument=policy)
+    try:
+        configured(verb, COFFER_KEY_ARN=arn)
+        answer = stack.invoke(verb, request_of(verb, name))
+        assert answer.code == "Unavailable"
+        assert "is not there" in answer.message
+        assert f"kms:{action}" in answer.log and arn in answer.log
+        configured(verb, COFFER_KEY_ARN="")
+        answer = stack.invoke(verb, request_of(verb, name))
+        assert answer.code == "Unavailable"
+        assert "COFFER_KEY_ARN" in answer.log
+    finally:
+        iam.delete_role_policy(RoleName=role, PolicyName="wide")
+    assert len(stack.versions_of(name)) == 1

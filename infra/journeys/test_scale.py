@@ -1,0 +1,122 @@
+"""A large table: every name once, and as many calls as for a small one."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+NAMES = 5000
+DEEP = 20
+VERSIONS = 200
+
+
+@pytest.fixture(scope="module")
+def large(stack):
+    """5,000 names, 20 of them with 200 versions, as rows of the table. Listing does not open
+    them, so their parts are copied from one that put wrote; the values are of many sizes."""
+    sealed = stack.row(stack.put("large/model", "s")["name"])
+    random.seed(7)
+    rows = []
+    for number in range(NAMES):
+        name = f"large/{number % 7}/{number:05}"
+        for version in range(1, (VERSIONS if number % (NAMES // DEEP) == 0 else 1) + 1):
+            contents = "A" * (4 * random.choice([1, 10, 100, 2000]))
+            row = {**sealed, "name": name, "version": f"{version:019}", "contents": contents}
+            rows.append({**row, "comment": f"{number} {version}"})
+    random.shuffle(rows)
+
+    def write(chunk):
+        with stack.rows.batch_writer() as batch:
+            for row in chunk:
+                batch.put_item(Item=row)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, [rows[start::40] for start in range(40)]))
+    return len(rows)
+
+
+def pages(stack, **request):
+    more = {}
+    while True:
+        answer = stack.invoke("list", {**request, **more})
+        assert answer.code == "OK", answer
+        yield answer.body
+        if "next" not in answer.body:
+            return
+        more = {"next": answer.body["next"]}
+
+
+@pytest.mark.parametrize("limit", [100, 1000, 7])
+def test_a_list_pages_through_all_none_twice_none_missing(stack, large, limit):
+    prefix = "large" if limit > 7 else "large/3"
+    expected = {
+        f"large/{number % 7}/{number:05}": VERSIONS if number % (NAMES // DEEP) == 0 else 1
+        for number in range(NAMES)
+        if limit > 7 or number % 7 == 3
+    }
+    if limit > 7:
+        expected["large/model"] = 1
+    found = []
+    for page in pages(stack, prefix=prefix, limit=limit):
+        assert len(page["secrets"]) <= limit
+        assert "next" not in page or len(page["secrets"]) == limit
+        found += page["secrets"]
+    assert len(found) == len(expected)
+    assert {entry["name"]: entry["version"] for entry in found} == expected
+    deep = next(entry for entry in found if entry["version"] == VERSIONS)
+    assert deep["comment"] == f"{int(deep['name'][-5:])} {VERSIONS}"
+
+
+def test_all_names_are_listed_without_a_prefix(stack, large):
+    names = [entry["name"] for page in pages(stack, limit=1000) for entry in page["secrets"]]
+    assert len(names) == len(set(names))
+    assert sum(name.startswith("large/") for name in names) == NAMES + 1
+
+
+def test_a_cursor_says_nothing_of_names_outside_the_prefix(stack, large):
+    import base64
+
+    for page in pages(stack, prefix="large/3", limit=50):
+        if "next" in page:
+            padded = page["next"] + "=" * (-len(page["next"]) % 4)
+            assert b"large/3/" in base64.urlsafe_b64decode(padded)
+
+
+@pytest.mark.parametrize("limit", [200, 100, 30, 1000])
+def test_the_versions_of_a_name_page_newest_first(stack, large, limit):
+    found = []
+    for page in pages(stack, name="large/0/00000", limit=limit):
+        assert len(page["versions"]) <= limit
+        found += [entry["version"] for entry in page["versions"]]
+    assert found == list(range(VERSIONS, 0, -1))
+
+
+def test_get_and_put_make_as_many_calls_as_on_a_small_table(stack, large, faults, name):
+    for version in range(1, 21):
+        stack.put(name, f"value {version}")
+    revision = stack.get(name, version=5)["revision"]
+    faults.calls()
+    # An environment that starts may ping its endpoints; that is no call of an operation.
+    ping = {"dynamodb:", "kms:"}
+
+    def calls():
+        return {call: count for call, count in faults.calls().items() if call not in ping}
+
+    for request in ({}, {"version": 20}, {"version": 3}, {"stage": "AWSPREVIOUS"},
+                    {"revision": revision}):
+        stack.get(name, **request)
+        assert calls() == {"dynamodb:Query": 1, "kms:Decrypt": 1}, request
+    stack.put(name, "one more")
+    assert calls() == {"dynamodb:Query": 1, "kms:GenerateDataKey": 1, "dynamodb:PutItem": 1}
+    stack.put(name, "exactly this", version=1000)
+    assert calls() == {"kms:GenerateDataKey": 1, "dynamodb:PutItem": 1}
+    stack.invoke("list", {"name": name})
+    assert calls() == {"dynamodb:Query": 1}
+
+
+def test_a_names_index_answers_whatever_the_size_of_the_values(stack, faults, name):
+    for number in range(12):
+        stack.put(f"{name}/{number}", "x" * 300_000)
+    faults.calls()
+    found = [e["name"] for page in pages(stack, prefix=name) for e in page["secrets"]]
+    assert sorted(found) == sorted(f"{name}/{number}" for number in range(12))
