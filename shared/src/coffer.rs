@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use rand::TryRng;
 use rand::rngs::SysRng;
-use rand::{RngExt, TryRng};
 
 use crate::context::Context;
 use crate::envelope::{self, Dialect, Envelope, Refusal};
@@ -125,13 +125,8 @@ pub struct Listed {
     /// What was found.
     pub descriptions: Vec<Description>,
     /// Given back, it continues where this ended; none at the end.
-    pub next: Option<Cursor>,
+    pub next: Option<Key>,
 }
-
-/// Where a listing continues: opaque to callers, the key of the last row they have seen to us.
-/// It never names anything that was not listed. Forged, it moves the place and nothing else.
-#[derive(Clone, Debug)]
-pub struct Cursor(Key);
 
 impl Coffer {
     /// The most descriptions in one answer of [`Coffer::list`] and [`Coffer::versions`].
@@ -141,17 +136,15 @@ impl Coffer {
 
     /// A value longer than this many bytes never fits an item, whatever its description.
     const MAX_VALUE: usize = row::MAX_BYTES / 4 * 3;
-    /// After this many pages of 1 MB, what was found is answered.
+    /// After this many pages, or bytes of descriptions, what was found is answered: a page is 1 MB
+    /// at most, and Lambda returns 6 MB of JSON at most.
     const PAGES: u32 = 32;
+    const BYTES: usize = 1 << 20;
 
     /// Opens secrets with `keys` and keeps them in `store`. Without keys it can list.
     #[must_use]
     pub fn new(keys: Option<Keys>, store: Store, legacy: Legacy) -> Self {
-        Self {
-            keys,
-            store,
-            legacy,
-        }
+        Self { keys, store, legacy }
     }
 
     /// Seals a value as the next version, or as the one asked for. One read beside one
@@ -174,17 +167,8 @@ impl Coffer {
             ));
         }
         let revision = Revision::random()?;
-        let description = describe(
-            &put.name,
-            &revision,
-            &put.context,
-            put.comment,
-            put.expires_at,
-        );
-        let seal = Seal {
-            secret,
-            description,
-        };
+        let description = describe(&put.name, &revision, &put.context, put.comment, put.expires_at);
+        let seal = Seal { secret, description };
 
         let highest = async {
             match put.version {
@@ -200,11 +184,7 @@ impl Coffer {
             let row = seal.as_version(version, &data_key)?;
             match self.store.insert(row).await? {
                 Inserted::Done => {
-                    return Ok(Stored {
-                        name: put.name,
-                        version,
-                        revision,
-                    });
+                    return Ok(Stored { name: put.name, version, revision });
                 }
                 Inserted::Taken if put.version.is_some() => {
                     return Err(Error::Exists(
@@ -226,22 +206,14 @@ impl Coffer {
     /// [`Error::NotFound`], [`Error::Forbidden`] for the wrong context, [`Error::Expired`],
     /// [`Error::Integrity`], [`Error::Unsealed`], [`Error::Malformed`], [`Error::Unavailable`].
     pub async fn get(&self, name: &Name, which: &Which, context: &Context) -> Result<Got, Error> {
-        let (row, stages) = self.find(name, which).await?;
+        let (row, stages) = self.find(name, which).await.map_err(|e| for_name(name, e))?;
         let (secret, dialect) = self.open(&row, context).await?;
         // Only now: an expiry that was edited is a broken seal, not an expired version.
         let description = Description::of(&row)?;
-        if description
-            .expires_at
-            .is_some_and(|end| end <= Moment::now())
-        {
+        if description.expires_at.is_some_and(|end| end <= Moment::now()) {
             return Err(Error::Expired);
         }
-        Ok(Got {
-            description,
-            secret,
-            stages,
-            dialect,
-        })
+        Ok(Got { description, secret, stages, dialect })
     }
 
     /// The newest version of each name, or of each that the prefix covers, from the names index.
@@ -252,13 +224,14 @@ impl Coffer {
     pub async fn list(
         &self,
         prefix: Option<&Prefix>,
-        after: Option<Cursor>,
+        after: Option<Key>,
         limit: u32,
     ) -> Result<Listed, Error> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut descriptions: Vec<Description> = Vec::new();
         let mut newest: Option<Row> = None;
-        let mut from = after.map(|cursor| cursor.0);
+        let mut bytes = 0;
+        let mut from = after;
         let resumed = from.as_ref().map(|key| key.name.clone());
         // One row more than asked for tells that the last name is complete. Where the filter or
         // many versions leave few names, each page reads twice as much as the one before.
@@ -274,11 +247,10 @@ impl Coffer {
                     && name_of(&complete) != newest.as_ref().and_then(name_of)
                 {
                     descriptions.push(Description::of(&complete)?);
-                    if descriptions.len() == limit || page > Self::PAGES {
-                        return Ok(Listed {
-                            next: Cursor::behind(&complete),
-                            descriptions,
-                        });
+                    bytes += row::size(&complete);
+                    let enough = descriptions.len() == limit;
+                    if enough || page > Self::PAGES || bytes > Self::BYTES {
+                        return Ok(Listed { next: Key::of(&complete), descriptions });
                     }
                 }
             }
@@ -291,10 +263,7 @@ impl Coffer {
         if let Some(complete) = newest {
             descriptions.push(Description::of(&complete)?);
         }
-        Ok(Listed {
-            descriptions,
-            next: None,
-        })
+        Ok(Listed { descriptions, next: None })
     }
 
     /// The versions of one secret, highest first, from the names index.
@@ -304,19 +273,16 @@ impl Coffer {
     pub async fn versions(
         &self,
         name: &Name,
-        after: Option<Cursor>,
+        after: Option<Key>,
         limit: u32,
     ) -> Result<Listed, Error> {
         let first = after.is_none();
-        let after = after.map(|cursor| Key {
-            name: name.as_str().to_owned(),
-            ..cursor.0
-        });
+        let after = after.map(|key| Key { name: name.as_str().to_owned(), ..key });
         let limit = i32::try_from(limit).unwrap_or(i32::MAX - 1);
         // One more than asked for, so that the last answer has no `next`.
         let Page { mut rows, mut last } = self.store.versions(name, after, limit + 1).await?;
         if rows.is_empty() && first {
-            return Err(not_found());
+            return Err(for_name(name, not_found()));
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         if rows.len() > limit {
@@ -324,10 +290,7 @@ impl Coffer {
             last = rows.last().and_then(Key::of);
         }
         let descriptions = rows.iter().map(Description::of).collect::<Result<_, _>>()?;
-        Ok(Listed {
-            descriptions,
-            next: last.map(Cursor),
-        })
+        Ok(Listed { descriptions, next: last })
     }
 
     fn keys(&self) -> Result<&Keys, Error> {
@@ -381,7 +344,7 @@ impl Coffer {
         }
         let key = match self.keys()?.unwrap(envelope.wrapped_key(), context).await? {
             Unwrapped::Key(key) => key,
-            Unwrapped::Foreign => return Err(Error::Integrity),
+            Unwrapped::Foreign => return Err(Error::Foreign),
             Unwrapped::Refused => return Err(refused(row, &envelope, context)),
         };
         let opened = envelope.open(&key)?;
@@ -405,22 +368,13 @@ impl From<Refusal> for Error {
 impl Description {
     fn of(row: &Row) -> Result<Self, Error> {
         let key = Key::of(row).ok_or(Refusal::Malformed)?;
-        let moment = |name| {
-            row.get(name)
-                .and_then(Attribute::integer)
-                .and_then(Moment::from_unix)
-        };
+        let moment = |name| row.get(name).and_then(Attribute::integer).and_then(Moment::from_unix);
         let text = |name| row.get(name).and_then(Attribute::text);
         Ok(Self {
             name: key.name,
             version: Label::stored(key.version),
-            revision: row
-                .get("revision")
-                .and_then(Attribute::bytes)
-                .and_then(Revision::stored),
-            comment: text("comment")
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned),
+            revision: row.get("revision").and_then(Attribute::bytes).and_then(Revision::stored),
+            comment: text("comment").filter(|text| !text.is_empty()).map(str::to_owned),
             created_at: moment("created_at"),
             expires_at: moment("expires_at"),
             context: row
@@ -429,34 +383,6 @@ impl Description {
                 .filter(|pairs| !pairs.is_empty())
                 .cloned(),
         })
-    }
-}
-
-impl Cursor {
-    fn behind(row: &Row) -> Option<Self> {
-        Key::of(row).map(Self)
-    }
-}
-
-impl serde::Serialize for Cursor {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let json = serde_json::to_vec(&self.0).map_err(serde::ser::Error::custom)?;
-        serializer.serialize_str(&BASE64_URL_SAFE_NO_PAD.encode(json))
-    }
-}
-
-impl std::str::FromStr for Cursor {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let key = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
-        let key = key.and_then(|json| serde_json::from_slice::<Key>(&json).ok());
-        // Only what an earlier answer may have held: DynamoDB takes no empty key.
-        key.filter(|key| key.name.parse::<Name>().is_ok() && key.version.parse::<Label>().is_ok())
-            .map(Self)
-            .ok_or(Error::invalid(
-                "`next` is what an earlier answer gave, unchanged.",
-            ))
     }
 }
 
@@ -472,17 +398,12 @@ impl Seal {
         let mut row = self.description.clone();
         row.insert("version".to_owned(), Attribute::Text(version.padded()));
         let mut row = envelope::seal(data_key, &self.secret, row)?;
-        let wrapped_key = base64::prelude::BASE64_STANDARD.encode(wrapped_key);
+        let wrapped_key = BASE64_STANDARD.encode(wrapped_key);
         row.insert("key".to_owned(), Attribute::Text(wrapped_key));
-        let size = row::size(&row);
+        let size = row::size(&row) + row::index_size(&row);
         if size > row::MAX_BYTES {
-            let contents = row
-                .get("contents")
-                .and_then(Attribute::text)
-                .map_or(0, str::len);
-            return Err(too_large(
-                row::MAX_BYTES.saturating_sub(size - contents) / 4 * 3,
-            ));
+            let contents = row.get("contents").and_then(Attribute::text).map_or(0, str::len);
+            return Err(too_large(row::MAX_BYTES.saturating_sub(size - contents) / 4 * 3));
         }
         Ok(row)
     }
@@ -499,15 +420,9 @@ fn describe(
     let number = |moment: Moment| Attribute::Number(moment.unix().to_string());
     let mut row = Row::from([
         ("name".to_owned(), Attribute::Text(name.as_str().to_owned())),
-        (
-            "revision".to_owned(),
-            Attribute::Bytes(revision.as_str().as_bytes().to_vec()),
-        ),
+        ("revision".to_owned(), Attribute::Bytes(revision.as_str().as_bytes().to_vec())),
         ("created_at".to_owned(), number(Moment::now())),
-        (
-            "context".to_owned(),
-            Attribute::Map(context.pairs().clone()),
-        ),
+        ("context".to_owned(), Attribute::Map(context.pairs().clone())),
     ]);
     if let Some(comment) = comment.filter(|comment| !comment.is_empty()) {
         row.insert("comment".to_owned(), Attribute::Text(comment));
@@ -531,9 +446,8 @@ fn next(highest: Option<Label>) -> Result<Version, Error> {
          or use another name."
             .into(),
     ))?;
-    Version::new(number + 1).ok_or(Error::Exists(
-        "The last version there can be is taken. Use another name.".into(),
-    ))
+    Version::new(number + 1)
+        .ok_or(Error::Exists("The last version there can be is taken. Use another name.".into()))
 }
 
 /// Why KMS refused: the caller's context is another one, or the wrapped key was altered.
@@ -541,7 +455,8 @@ fn refused(row: &Row, envelope: &Envelope<'_>, context: &Context) -> Error {
     let sealed_with = row.get("context").and_then(Attribute::map);
     match sealed_with {
         Some(pairs) if envelope.is_sealed() => {
-            if pairs == context.pairs() {
+            // Not verified, for that takes the key. What put never wrote is not shown.
+            if pairs == context.pairs() || Context::new(pairs.clone()).is_err() {
                 Error::Integrity
             } else if pairs.is_empty() {
                 Error::Forbidden(
@@ -568,11 +483,27 @@ fn refused(row: &Row, envelope: &Envelope<'_>, context: &Context) -> Error {
     }
 }
 
+/// A name that breaks the rules was asked for in case another client wrote it; where none did, the
+/// rule is the better answer.
+fn for_name(name: &Name, error: Error) -> Error {
+    match (&error, name.check()) {
+        (Error::NotFound(_), Err(rule)) => rule,
+        _ => error,
+    }
+}
+
 fn not_found() -> Error {
     Error::NotFound("There is no such secret, or no such version of it. List the names.".into())
 }
 
 fn too_large(most: usize) -> Error {
+    if most == 0 {
+        return Error::TooLarge(
+            "The comment and the context leave no room for a secret: DynamoDB keeps 409600 bytes \
+             in one item. Shorten them."
+                .into(),
+        );
+    }
     Error::TooLarge(
         format!("A secret with this name and description has at most {most} bytes. Shorten it, or keep it elsewhere and put the key to it here.")
             .into(),
@@ -597,10 +528,8 @@ impl Pause {
         let most = Self::FIRST_MILLISECONDS << self.tries.min(10);
         let most = most.min(Self::LAST_MILLISECONDS);
         self.tries += 1;
-        let mut random = SysRng;
-        random.try_next_u32().map_err(Error::no_randomness)?;
-        let mut random = rand::rand_core::UnwrapErr(random);
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..=most))).await;
+        let random = SysRng.try_next_u64().map_err(Error::no_randomness)?;
+        tokio::time::sleep(Duration::from_millis(random % (most + 1))).await;
         Ok(())
     }
 }

@@ -21,11 +21,7 @@ impl Context {
         if pairs.keys().any(String::is_empty) {
             return Err(Error::invalid("A key of `context` is not empty."));
         }
-        if pairs
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum::<usize>()
-            > Self::MAX_BYTES
+        if pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > Self::MAX_BYTES
         {
             return Err(Error::invalid(
                 "The keys and values of `context` have at most 8192 bytes together.",

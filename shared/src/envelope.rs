@@ -96,17 +96,11 @@ pub fn seal(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Refusal
     if !secret.is_text() {
         put("binary", Attribute::Flag(true));
     }
-    put(
-        "contents",
-        Attribute::Text(BASE64_STANDARD.encode(&contents)),
-    );
+    put("contents", Attribute::Text(BASE64_STANDARD.encode(&contents)));
     put("digest", Attribute::Text(WRITTEN_DIGEST.to_owned()));
     put("hmac", Attribute::Text(hex::encode(hmac)));
     let seal = seal_of(key, &row)?;
-    row.insert(
-        "seal".to_owned(),
-        Attribute::Text(BASE64_STANDARD.encode(seal)),
-    );
+    row.insert("seal".to_owned(), Attribute::Text(BASE64_STANDARD.encode(seal)));
     Ok(row)
 }
 
@@ -152,24 +146,16 @@ impl<'row> Envelope<'row> {
         };
         let digest = match row.get("digest") {
             None => Digest::Sha256,
-            Some(attribute) => attribute
-                .text()
-                .and_then(Digest::named)
-                .ok_or(Refusal::Malformed)?,
+            Some(attribute) => {
+                attribute.text().and_then(Digest::named).ok_or(Refusal::Malformed)?
+            }
         };
         let form = match (row.contains_key("seal"), raw) {
             (true, _) => Form::Sealed,
             (false, false) => Form::Base64,
             (false, true) => Form::Raw,
         };
-        Ok(Self {
-            row,
-            wrapped_key,
-            contents,
-            hmac,
-            digest,
-            form,
-        })
+        Ok(Self { row, wrapped_key, contents, hmac, digest, form })
     }
 
     /// The data key as KMS wrapped it.
@@ -196,11 +182,7 @@ impl<'row> Envelope<'row> {
         if self.is_sealed() {
             let seal = seal_of(key, self.row).map_err(|_| Refusal::Integrity)?;
             let expected = BASE64_STANDARD.encode(seal);
-            let stored = self
-                .row
-                .get("seal")
-                .and_then(Attribute::text)
-                .unwrap_or_default();
+            let stored = self.row.get("seal").and_then(Attribute::text).unwrap_or_default();
             genuine &= expected.as_bytes().ct_eq(stored.as_bytes());
         }
         if !bool::from(genuine) {
@@ -222,10 +204,7 @@ impl<'row> Envelope<'row> {
             }
             Form::Base64 => return open_base64(key, contents),
         };
-        Opened {
-            secret: Secret::new(contents),
-            dialect,
-        }
+        Opened { secret: Secret::new(contents), dialect }
     }
 }
 
@@ -243,16 +222,10 @@ fn open_base64(key: &DataKey, contents: Vec<u8>) -> Opened {
             .apply_keystream(&mut little);
         let little = Secret::new(little);
         if little.is_text() {
-            return Opened {
-                secret: little,
-                dialect: Some(Dialect::RucredstashLe32),
-            };
+            return Opened { secret: little, dialect: Some(Dialect::RucredstashLe32) };
         }
     }
-    Opened {
-        secret: big,
-        dialect: Some(Dialect::Credstash),
-    }
+    Opened { secret: big, dialect: Some(Dialect::Credstash) }
 }
 
 /// AES-256-CTR with a 128-bit big-endian counter (NIST SP 800-38A, 6.5), in place.
@@ -274,17 +247,14 @@ where
 
 /// HMAC-SHA256 over [`canonical`] under the sealing key.
 fn seal_of(key: &DataKey, row: &Row) -> Result<[u8; 32], Refusal> {
-    let covered = row
-        .iter()
-        .filter(|(name, _)| !UNSEALED.contains(&name.as_str()));
+    let covered = row.iter().filter(|(name, _)| !UNSEALED.contains(&name.as_str()));
     let message = canonical(covered).ok_or(Refusal::Malformed)?;
     let mut extract = HkdfExtract::<Sha256>::new(None);
     extract.input_ikm(key.encryption());
     extract.input_ikm(key.authentication());
     let mut sealing_key = zeroize::Zeroizing::new([0; 32]);
     let (_, hkdf) = extract.finalize();
-    hkdf.expand(SEAL_INFO, sealing_key.as_mut())
-        .map_err(|_| Refusal::Malformed)?;
+    hkdf.expand(SEAL_INFO, sealing_key.as_mut()).map_err(|_| Refusal::Malformed)?;
     let hmac = <Hmac<Sha256> as KeyInit>::new_from_slice(sealing_key.as_ref())
         .map_err(|_| Refusal::Malformed)?;
     Ok(hmac.chain_update(message).finalize().into_bytes().into())

@@ -35,6 +35,13 @@ pub enum Error {
          or damaged. Restore the row from a backup, or put the secret anew."
     )]
     Integrity,
+    /// The data key was wrapped by another KMS key than the stack's.
+    #[error(
+        "The data key of this version was wrapped by another KMS key than this stack's. If the \
+         table was adopted, ask the stack's operator to adopt its key with it; if not, the row was \
+         altered."
+    )]
+    Foreign,
     /// The version carries no seal, and this stack opens sealed versions only.
     #[error(
         "This version carries no seal, and this stack refuses legacy rows. Put the secret anew, \
@@ -84,7 +91,7 @@ impl Error {
             Self::Exists(_) => (409, "Exists"),
             Self::Expired => (410, "Expired"),
             Self::TooLarge(_) => (413, "TooLarge"),
-            Self::Integrity | Self::Unsealed => (500, "Integrity"),
+            Self::Integrity | Self::Foreign | Self::Unsealed => (500, "Integrity"),
             Self::Unavailable { .. } => (503, "Unavailable"),
         };
         Code { status, name }

@@ -9,10 +9,10 @@ use lambda_runtime::Diagnostic;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::Error;
-use crate::fields::{Fields, wipe};
+use crate::fields::Fields;
 use crate::name::Label;
 use crate::secret::Secret;
 
@@ -42,19 +42,13 @@ impl Answer {
     /// # Errors
     /// [`Error::Unavailable`] where it cannot be written as JSON.
     pub fn json(fields: &impl Serialize) -> Result<Self, Error> {
-        Ok(Self {
-            body: Body::Json(raw(fields)?),
-            version: None,
-        })
+        Ok(Self { body: Body::Json(raw(fields)?), version: None })
     }
 
     /// An answer that is nothing but the value.
     #[must_use]
     pub fn bare(secret: Secret) -> Self {
-        Self {
-            body: Body::Bare(secret),
-            version: None,
-        }
+        Self { body: Body::Bare(secret), version: None }
     }
 
     /// Notes which version the answer is about, for the log.
@@ -80,10 +74,7 @@ pub struct FunctionError {
 
 impl From<FunctionError> for Diagnostic {
     fn from(error: FunctionError) -> Self {
-        Self {
-            error_type: error.code.to_owned(),
-            error_message: error.message,
-        }
+        Self { error_type: error.code.to_owned(), error_message: error.message }
     }
 }
 
@@ -91,15 +82,14 @@ impl Origin {
     /// Reads an event: the fields of the request, and where they came from. For HTTP they are the
     /// path's, the query's and the body's together.
     pub fn read(payload: Box<RawValue>) -> (Self, Result<Fields, Error>) {
-        let direct = Fields::parse(payload.get());
+        let payload = Zeroizing::new(String::from(Box::<str>::from(payload)));
+        let direct = Fields::parse(&payload);
         // No request has a field of this name. Whoever may invoke the function can forge it, which
         // gains nothing: access was decided before the function was called.
-        let read = match direct {
-            Ok(fields) if fields.has("requestContext") => (Self::Http, merged(payload.get())),
+        match direct {
+            Ok(fields) if fields.has("requestContext") => (Self::Http, merged(&payload)),
             fields => (Self::Direct, fields),
-        };
-        wipe(payload);
-        read
+        }
     }
 
     /// Gives an answer back the way its request came.
@@ -119,10 +109,7 @@ impl Origin {
 
 impl From<Error> for FunctionError {
     fn from(error: Error) -> Self {
-        Self {
-            code: error.code().name,
-            message: error.to_string(),
-        }
+        Self { code: error.code().name, message: error.to_string() }
     }
 }
 
@@ -131,32 +118,28 @@ fn merged(event: &str) -> Result<Fields, Error> {
         Error::Malformed("The event is no HTTP API event of payload format 2.0.".into())
     })?;
     let mut fields = Fields::default();
-    for (name, value) in event.path_parameters {
-        fields.add_text(&name, path(&value)?)?;
-    }
-    for pair in event
-        .raw_query_string
-        .iter()
-        .flat_map(|query| query.split('&'))
-    {
+    for pair in event.raw_query_string.iter().flat_map(|query| query.split('&')) {
         if !pair.is_empty() {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             fields.add_query(&query(name)?, query(value)?)?;
         }
     }
-    if let Some(mut body) = event.body.filter(|body| !body.is_empty()) {
+    if let Some(body) = event.body.filter(|body| !body.is_empty()).map(Zeroizing::new) {
         if event.is_base64_encoded {
-            let bytes = BASE64_STANDARD.decode(&body).ok();
-            body.zeroize();
-            body = bytes
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .ok_or(Error::Malformed(
-                    "The body of the request is not UTF-8 text.".into(),
-                ))?;
+            let bytes = BASE64_STANDARD.decode(&*body).map(Zeroizing::new).unwrap_or_default();
+            let text = std::str::from_utf8(&bytes).ok().filter(|text| !text.is_empty());
+            let no_text = Error::Malformed("The body of the request is not UTF-8 text.".into());
+            fields.add_json(text.ok_or(no_text)?)?;
+        } else {
+            fields.add_json(&body)?;
         }
-        let added = fields.add_json(&body);
-        body.zeroize();
-        added?;
+    }
+    // Policies on the API's paths say whose secrets a caller reaches: no query or body names one.
+    if fields.has("name") {
+        return Err(Error::invalid("`name` is given by the path of the request, and once."));
+    }
+    for (name, value) in event.path_parameters {
+        fields.add_text(&name, path(&value)?)?;
     }
     Ok(fields)
 }
@@ -166,9 +149,7 @@ fn merged(event: &str) -> Result<Fields, Error> {
 /// Escapes that are no UTF-8 have become U+FFFD, which is refused: two names would become one.
 fn path(value: &str) -> Result<String, Error> {
     if value.contains(char::REPLACEMENT_CHARACTER) {
-        return Err(Error::Malformed(
-            "The path of the request is not UTF-8.".into(),
-        ));
+        return Err(Error::Malformed("The path of the request is not UTF-8.".into()));
     }
     Ok(value.replace("%25", "%"))
 }
@@ -193,9 +174,7 @@ fn direct(answer: Answer) -> Result<Box<RawValue>, Error> {
             }
             Err(bytes) => {
                 bytes.into_bytes().zeroize();
-                Err(Error::invalid(
-                    "This value is not text. Leave `format` out to get base64.",
-                ))
+                Err(Error::invalid("This value is not text. Leave `format` out to get base64."))
             }
         },
     }
@@ -228,9 +207,7 @@ fn refusal(error: &Error) -> ApiGatewayV2httpResponse {
     let body = HttpBody::Text(body.to_string());
     let mut response = response(i64::from(code.status), "application/json", body);
     if code.status == 503 {
-        response
-            .headers
-            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }
@@ -290,12 +267,8 @@ mod tests {
 
     #[test]
     fn a_path_is_decoded_once() {
-        for (given, name) in [
-            ("a b", "a b"),
-            ("100%25", "100%"),
-            ("a%252Fb", "a%2Fb"),
-            ("ä", "ä"),
-        ] {
+        for (given, name) in [("a b", "a b"), ("100%25", "100%"), ("a%252Fb", "a%2Fb"), ("ä", "ä")]
+        {
             let mut fields = read(&format!(r#","pathParameters":{{"name":"{given}"}}"#)).unwrap();
             assert_eq!(fields.text("name").unwrap().unwrap(), name);
         }
@@ -328,18 +301,13 @@ mod tests {
 
     #[test]
     fn errors_go_back_the_way_the_request_came() {
-        let unavailable = || Error::Unavailable {
-            message: "Try again.".into(),
-            source: "inside".into(),
-        };
+        let unavailable =
+            || Error::Unavailable { message: "Try again.".into(), source: "inside".into() };
         let response = replied(Origin::Http, Err(unavailable()));
         assert_eq!(response["statusCode"], 503);
         assert_eq!(response["headers"]["retry-after"], "1");
         assert_eq!(response["headers"]["cache-control"], "no-store");
-        assert_eq!(
-            response["body"],
-            r#"{"code":"Unavailable","message":"Try again."}"#
-        );
+        assert_eq!(response["body"], r#"{"code":"Unavailable","message":"Try again."}"#);
         let error = Origin::Direct.reply(Err(unavailable())).unwrap_err();
         assert!(!format!("{error:?}").contains("inside"));
         let diagnostic = Diagnostic::from(error);
@@ -354,14 +322,8 @@ mod tests {
         assert_eq!(text["body"], "pässword\n");
         assert_eq!(text["headers"]["content-type"], "text/plain; charset=utf-8");
         let bytes = replied(Origin::Http, bare(b"\xff"));
-        assert_eq!(
-            (&bytes["body"], &bytes["isBase64Encoded"]),
-            (&"/w==".into(), &true.into())
-        );
+        assert_eq!((&bytes["body"], &bytes["isBase64Encoded"]), (&"/w==".into(), &true.into()));
         assert_eq!(replied(Origin::Direct, bare(b"text")), "text");
-        assert_eq!(
-            Origin::Direct.reply(bare(b"\xff")).unwrap_err().code,
-            "Invalid"
-        );
+        assert_eq!(Origin::Direct.reply(bare(b"\xff")).unwrap_err().code, "Invalid");
     }
 }

@@ -20,6 +20,7 @@ pub struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    Broken,
     Busy,
     Denied,
     Key,
@@ -32,18 +33,13 @@ impl std::error::Error for Failure {}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            action,
-            resource,
-            code,
-            request_id,
-            kind,
-        } = self;
+        let Self { action, resource, code, request_id, kind } = self;
         write!(f, "{action} on {resource}: {code}")?;
         if let Some(id) = request_id {
             write!(f, " (request {id})")?;
         }
         match kind {
+            Kind::Broken => f.write_str(". An internal error of AWS's, beyond the retries."),
             Kind::Busy => f.write_str(". Throttled beyond the retries: raise the quota or spread the load."),
             Kind::Denied => f.write_str(". Allow this action on this resource in the function's role and, for KMS, in the key policy."),
             Kind::Key => f.write_str(". Enable the key, or cancel its deletion."),
@@ -64,9 +60,7 @@ impl Failure {
     where
         SdkError<E, R>: RequestId,
     {
-        let service = error
-            .as_service_error()
-            .and_then(ProvideErrorMetadata::code);
+        let service = error.as_service_error().and_then(ProvideErrorMetadata::code);
         let (kind, code) = match error {
             SdkError::TimeoutError(_) => (Kind::Silent, "timeout"),
             SdkError::DispatchFailure(_) => (Kind::Silent, "connection failed"),
@@ -77,12 +71,25 @@ impl Failure {
             }
             _ => (Kind::Other, "request could not be made"),
         };
+        let resource = resource.into();
+        // DynamoDB does not say ResourceNotFound of an index that a table lacks.
+        let index_lacks = code == "ValidationException" && resource.contains("/index/");
+        let kind = if index_lacks { Kind::Missing } else { kind };
         Self {
             action,
-            resource: resource.into(),
+            resource,
             code: code.to_owned(),
             request_id: error.request_id().map(str::to_owned),
             kind,
+        }
+    }
+
+    /// Whether the call certainly changed nothing. One that was tried more than once may have been
+    /// done by a try before the one that failed.
+    pub(crate) fn is_certain(&self) -> bool {
+        match self.kind {
+            Kind::Denied | Kind::Key | Kind::Missing | Kind::Other => true,
+            Kind::Broken | Kind::Busy | Kind::Silent => false,
         }
     }
 
@@ -106,11 +113,11 @@ impl Kind {
             | "InternalFailure"
             | "KMSInternalException"
             | "KeyUnavailableException"
-            | "LimitExceededException"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException" => Self::Broken,
+            "LimitExceededException"
             | "ProvisionedThroughputExceededException"
             | "RequestLimitExceeded"
-            | "ServiceUnavailable"
-            | "ServiceUnavailableException"
             | "ThrottlingException"
             | "TooManyRequestsException"
             | "TransactionInProgressException" => Self::Busy,
@@ -123,6 +130,9 @@ impl Kind {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let message = match failure.kind {
+            Kind::Broken => {
+                "AWS had an internal error. Try again, after a pause that grows each time."
+            }
             Kind::Busy => "AWS is busy. Try again, after a pause that grows each time.",
             Kind::Denied => {
                 "The function lacks a permission. Ask the stack's operator: the function's log \
@@ -141,9 +151,6 @@ impl From<Failure> for Error {
                 "AWS refused a call. Ask the stack's operator: the function's log says which."
             }
         };
-        Self::Unavailable {
-            message: message.into(),
-            source: Box::new(failure),
-        }
+        Self::Unavailable { message: message.into(), source: Box::new(failure) }
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -26,8 +26,8 @@ pub struct Fields {
 }
 
 enum Field {
-    /// From a JSON object.
-    Json(Box<RawValue>),
+    /// From a JSON object: JSON, wiped when dropped, for any field may hold a secret.
+    Json(Zeroizing<String>),
     /// From a path or a query, where everything is text.
     Text(String),
     /// From a query, as `field.key=value`.
@@ -58,10 +58,7 @@ impl Fields {
                 )
             }
         })?;
-        entries
-            .0
-            .into_iter()
-            .try_for_each(|(name, value)| self.add(name, Field::Json(value)))
+        self.add_entries(entries)
     }
 
     /// Adds a field of text.
@@ -83,18 +80,20 @@ impl Fields {
         }
     }
 
+    fn add_entries(&mut self, entries: Entries) -> Result<(), Error> {
+        entries.0.into_iter().try_for_each(|(name, value)| self.add(name, Field::Json(value)))
+    }
+
     fn add(&mut self, name: String, field: Field) -> Result<(), Error> {
         match self.given.insert(name, field) {
             None => Ok(()),
-            Some(_) => Err(Error::invalid(
-                "A field is given twice. Give each field once.",
-            )),
+            Some(_) => Err(Error::invalid("A field is given twice. Give each field once.")),
         }
     }
 
-    /// Whether there is no field left.
+    /// Whether a field of this name was given.
     #[must_use]
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.given.contains_key(name)
     }
 
@@ -117,8 +116,15 @@ impl Fields {
         &mut self,
         name: &'static str,
     ) -> Result<T, Error> {
-        self.parsed(name)?
-            .ok_or_else(|| self.wrong(name, "is required"))
+        self.required_text(name)?.parse()
+    }
+
+    /// As [`Fields::text`], for a field that must be there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for any other type, or where it is missing.
+    pub fn required_text(&mut self, name: &'static str) -> Result<String, Error> {
+        self.text(name)?.ok_or_else(|| self.wrong(name, "is required"))
     }
 
     /// Text.
@@ -141,9 +147,9 @@ impl Fields {
         let what = "is a whole number, not negative";
         match self.take(name) {
             None => Ok(None),
-            Some(Field::Text(text)) => digits(&text)
-                .map(Some)
-                .ok_or_else(|| self.wrong(name, what)),
+            Some(Field::Text(text)) => {
+                digits(&text).map(Some).ok_or_else(|| self.wrong(name, what))
+            }
             Some(field) => self.json(name, field, what).map(Some),
         }
     }
@@ -208,8 +214,8 @@ impl Fields {
             Some(Field::Pairs(pairs)) => pairs,
             Some(field) => {
                 let entries: Entries = self.json(name, field, what)?;
-                let text = |(key, value): (String, Box<RawValue>)| {
-                    serde_json::from_str(value.get()).map(|value| (key, value))
+                let text = |(key, value): (String, Zeroizing<String>)| {
+                    serde_json::from_str(&value).map(|value| (key, value))
                 };
                 let pairs: Result<_, _> = entries.0.into_iter().map(text).collect();
                 pairs.map_err(|_| self.wrong(name, what))?
@@ -228,13 +234,8 @@ impl Fields {
             return Ok(None);
         };
         let entries: Entries = self.json(name, field, "is an object")?;
-        let mut fields = Self {
-            path,
-            ..Self::default()
-        };
-        for (name, value) in entries.0 {
-            fields.add(name, Field::Json(value))?;
-        }
+        let mut fields = Self { path, ..Self::default() };
+        fields.add_entries(entries)?;
         Ok(Some(fields))
     }
 
@@ -292,18 +293,14 @@ impl Fields {
         };
         let bytes = BASE64_STANDARD.decode(&text);
         text.zeroize();
-        bytes
-            .map(|bytes| Some(Secret::new(bytes)))
-            .map_err(|_| self.wrong(name, what))
+        bytes.map(|bytes| Some(Secret::new(bytes))).map_err(|_| self.wrong(name, what))
     }
 
     fn confidential(&mut self, name: &'static str, what: &str) -> Result<Option<String>, Error> {
         match self.take(name) {
             None => Ok(None),
             Some(Field::Json(json)) => {
-                let text = serde_json::from_str(json.get());
-                wipe(json);
-                text.map(Some).map_err(|_| self.wrong(name, what))
+                serde_json::from_str(&json).map(Some).map_err(|_| self.wrong(name, what))
             }
             Some(Field::Text(_) | Field::Pairs(_)) => Err(self.wrong(name, what)),
         }
@@ -320,9 +317,7 @@ impl Fields {
         let known = self.known.join("`, `");
         let path = self.path.trim_end_matches('.');
         let place = if path.is_empty() { "the request" } else { path };
-        Err(Error::invalid(format!(
-            "There is a field too many in {place}. It may have `{known}`."
-        )))
+        Err(Error::invalid(format!("There is a field too many in {place}. It may have `{known}`.")))
     }
 
     fn take(&mut self, name: &'static str) -> Option<Field> {
@@ -332,7 +327,7 @@ impl Fields {
 
     fn json<T: DeserializeOwned>(&self, name: &str, field: Field, what: &str) -> Result<T, Error> {
         match field {
-            Field::Json(json) => serde_json::from_str(json.get()).ok(),
+            Field::Json(json) => serde_json::from_str(&json).ok(),
             Field::Text(_) | Field::Pairs(_) => None,
         }
         .ok_or_else(|| self.wrong(name, what))
@@ -343,20 +338,12 @@ impl Fields {
     }
 }
 
-/// Wipes JSON that held a secret.
-pub(crate) fn wipe(json: Box<RawValue>) {
-    String::from(Box::<str>::from(json)).zeroize();
-}
-
 fn digits(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// The entries of a JSON object as they stand, doubled ones included.
-struct Entries(Vec<(String, Box<RawValue>)>);
+struct Entries(Vec<(String, Zeroizing<String>)>);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -371,8 +358,8 @@ impl<'de> Deserialize<'de> for Entries {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
+                while let Some((name, value)) = map.next_entry::<_, Box<RawValue>>()? {
+                    entries.push((name, Zeroizing::new(Box::<str>::from(value).into())));
                 }
                 Ok(Entries(entries))
             }
@@ -414,14 +401,8 @@ mod tests {
         query.add_query("context.a", "1".to_owned()).unwrap();
         query.add_query("context.a", "2".to_owned()).unwrap();
         assert_eq!(code(query.context("context")), "Invalid");
-        assert_eq!(
-            code(fields(r#"{"c":{"a":"1","a":"2"}}"#).context("c")),
-            "Invalid"
-        );
-        assert_eq!(
-            code(fields(r#"{"g":{"a":1,"a":2}}"#).object("g", "g.")),
-            "Invalid"
-        );
+        assert_eq!(code(fields(r#"{"c":{"a":"1","a":"2"}}"#).context("c")), "Invalid");
+        assert_eq!(code(fields(r#"{"g":{"a":1,"a":2}}"#).object("g", "g.")), "Invalid");
     }
 
     #[test]
@@ -457,10 +438,7 @@ mod tests {
         let mut request = fields(r#"{"name":"n","hunter2":1}"#);
         request.text("name").unwrap();
         let message = request.finish().unwrap_err().to_string();
-        assert!(
-            message.contains("`name`") && !message.contains("hunter2"),
-            "{message}"
-        );
+        assert!(message.contains("`name`") && !message.contains("hunter2"), "{message}");
     }
 
     #[test]
@@ -473,8 +451,7 @@ mod tests {
     #[test]
     fn numbers_and_times_come_as_json_or_as_text() {
         let mut text = Fields::default();
-        text.add_text("n", "18446744073709551615".to_owned())
-            .unwrap();
+        text.add_text("n", "18446744073709551615".to_owned()).unwrap();
         text.add_text("m", "+1".to_owned()).unwrap();
         text.add_text("t", "1800000000".to_owned()).unwrap();
         assert_eq!(text.number("n").unwrap(), Some(u64::MAX));
@@ -482,11 +459,6 @@ mod tests {
         let moment = Moment::from_unix(1_800_000_000);
         assert_eq!(text.moment("t").unwrap(), moment);
         assert_eq!(fields(r#"{"t":1800000000}"#).moment("t").unwrap(), moment);
-        assert_eq!(
-            fields(r#"{"t":"2027-01-15T08:00:00Z"}"#)
-                .moment("t")
-                .unwrap(),
-            moment
-        );
+        assert_eq!(fields(r#"{"t":"2027-01-15T08:00:00Z"}"#).moment("t").unwrap(), moment);
     }
 }

@@ -31,12 +31,7 @@ pub enum Class {
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 4] = [
-        Self::Lowercase,
-        Self::Uppercase,
-        Self::Numbers,
-        Self::Punctuation,
-    ];
+    pub const ALL: [Self; 4] = [Self::Lowercase, Self::Uppercase, Self::Numbers, Self::Punctuation];
 
     fn has(self, byte: u8) -> bool {
         match self {
@@ -72,25 +67,15 @@ impl Rules {
             let allowed = |byte: &u8| class.has(*byte) && !excluded.contains(char::from(*byte));
             (b'!'..=b'~').filter(allowed).collect()
         };
-        let classes: Vec<_> = classes
-            .iter()
-            .map(left)
-            .filter(|left| !left.is_empty())
-            .collect();
+        let classes: Vec<_> = classes.iter().map(left).filter(|left| !left.is_empty()).collect();
         if classes.is_empty() {
             return Err(Error::invalid("`generate` excludes every character."));
         }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if require_each && length < classes.len() {
-            return Err(Error::invalid(
-                "`generate.length` is too short to require each class.",
-            ));
+            return Err(Error::invalid("`generate.length` is too short to require each class."));
         }
-        Ok(Self {
-            length,
-            classes,
-            require_each,
-        })
+        Ok(Self { length, classes, require_each })
     }
 
     /// Draws a value, uniformly from all that satisfy the rules: whole values are drawn until one
@@ -106,11 +91,7 @@ impl Rules {
         let mut value = Zeroizing::new(vec![0; self.length]);
         loop {
             fill(&mut value, &alphabet, &mut random);
-            let complete = || {
-                self.classes
-                    .iter()
-                    .all(|c| value.iter().any(|b| c.contains(b)))
-            };
+            let complete = || self.classes.iter().all(|c| value.iter().any(|b| c.contains(b)));
             if !self.require_each || complete() {
                 return Ok(Secret::new(std::mem::take(&mut value)));
             }
@@ -121,10 +102,7 @@ impl Rules {
 fn fill(value: &mut [u8], alphabet: &[u8], random: &mut impl Rng) {
     for byte in value {
         // The range is never empty: an alphabet has a character at least.
-        *byte = alphabet
-            .get(random.random_range(..alphabet.len()))
-            .copied()
-            .unwrap_or_default();
+        *byte = alphabet.get(random.random_range(..alphabet.len())).copied().unwrap_or_default();
     }
 }
 
@@ -179,10 +157,7 @@ mod tests {
         ] {
             assert!(Rules::new(length, classes, excluded, each).is_err());
         }
-        assert_eq!(
-            drawn(&Rules::new(4096, &Class::ALL, "", true).unwrap()).len(),
-            4096
-        );
+        assert_eq!(drawn(&Rules::new(4096, &Class::ALL, "", true).unwrap()).len(), 4096);
     }
 
     /// Pearson's chi-squared over ten digits, nine degrees of freedom: a fair generator exceeds 45
@@ -199,9 +174,6 @@ mod tests {
         let expected = f64::from(4096 * 25) / 10.0;
         let distance = |count: &u32| (f64::from(*count) - expected).powi(2) / expected;
         assert_eq!(counts.len(), 10);
-        assert!(
-            counts.values().map(distance).sum::<f64>() < 45.0,
-            "{counts:?}"
-        );
+        assert!(counts.values().map(distance).sum::<f64>() < 45.0, "{counts:?}");
     }
 }

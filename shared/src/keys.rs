@@ -39,11 +39,7 @@ impl Keys {
     /// at all.
     #[must_use]
     pub fn new(client: Client, key_id: String, cache: Duration) -> Self {
-        Self {
-            client,
-            key_id,
-            cache: Cache::new(cache),
-        }
+        Self { client, key_id, cache: Cache::new(cache) }
     }
 
     /// Makes a data key and wraps it under the context. Never cached: the counter block is fixed,
@@ -52,31 +48,23 @@ impl Keys {
     /// # Errors
     /// [`Error::Unavailable`], or [`Error::Invalid`] where KMS refuses the context.
     pub async fn generate(&self, context: &Context) -> Result<(DataKey, Vec<u8>), Error> {
-        let request = self
-            .client
-            .generate_data_key()
-            .key_id(&self.key_id)
-            .number_of_bytes(64);
+        let request = self.client.generate_data_key().key_id(&self.key_id).number_of_bytes(64);
         let answer = request
             .set_encryption_context(pairs(context))
             .send()
             .await
             .map_err(|error| Failure::of("kms:GenerateDataKey", &self.key_id, &error))
             .map_err(|failure| match failure.code() {
-                "ValidationException" => Error::invalid(
+                "ValidationException" if !context.is_empty() => Error::invalid(
                     "KMS does not take this `context`. Use fewer, shorter, plain keys and values.",
                 ),
                 _ => failure.into(),
             })?;
-        let key = answer
-            .plaintext
-            .map(Blob::into_inner)
-            .and_then(DataKey::new);
-        key.zip(answer.ciphertext_blob.map(Blob::into_inner))
-            .ok_or_else(|| Error::Unavailable {
-                message: "KMS answered without a data key. Try again.".into(),
-                source: "kms:GenerateDataKey answered without a 64-byte key".into(),
-            })
+        let key = answer.plaintext.map(Blob::into_inner).and_then(DataKey::new);
+        key.zip(answer.ciphertext_blob.map(Blob::into_inner)).ok_or_else(|| Error::Unavailable {
+            message: "KMS answered without a data key. Try again.".into(),
+            source: "kms:GenerateDataKey answered without a 64-byte key".into(),
+        })
     }
 
     /// Unwraps a data key under the context that the caller gives.
@@ -111,11 +99,7 @@ impl Keys {
                 };
             }
         };
-        let Some(key) = answer
-            .plaintext
-            .map(Blob::into_inner)
-            .and_then(DataKey::new)
-        else {
+        let Some(key) = answer.plaintext.map(Blob::into_inner).and_then(DataKey::new) else {
             return Ok(Unwrapped::Foreign);
         };
         let key = Arc::new(key);
@@ -141,10 +125,7 @@ impl Cache {
     const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
     fn new(keep: Duration) -> Self {
-        Self {
-            keep,
-            keys: Mutex::new(LruCache::new(Self::CAPACITY)),
-        }
+        Self { keep, keys: Mutex::new(LruCache::new(Self::CAPACITY)) }
     }
 
     /// SHA-256 over wrapped key and context, each part with its length.
@@ -189,9 +170,7 @@ mod tests {
     use super::*;
 
     fn context(pairs: &[(&str, &str)]) -> Context {
-        let pairs = pairs
-            .iter()
-            .map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        let pairs = pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
         Context::new(pairs.collect::<BTreeMap<_, _>>()).unwrap()
     }
 
@@ -203,22 +182,10 @@ mod tests {
     fn a_kept_key_answers_its_own_context_only() {
         let cache = Cache::new(Duration::from_secs(60));
         cache.keep(Cache::id(b"wrapped", &context(&[("a", "bc")])), &key());
-        assert!(
-            cache
-                .get(&Cache::id(b"wrapped", &context(&[("a", "bc")])))
-                .is_some()
-        );
-        assert!(
-            cache
-                .get(&Cache::id(b"wrapped", &context(&[("ab", "c")])))
-                .is_none()
-        );
+        assert!(cache.get(&Cache::id(b"wrapped", &context(&[("a", "bc")]))).is_some());
+        assert!(cache.get(&Cache::id(b"wrapped", &context(&[("ab", "c")]))).is_none());
         assert!(cache.get(&Cache::id(b"wrapped", &context(&[]))).is_none());
-        assert!(
-            cache
-                .get(&Cache::id(b"other", &context(&[("a", "bc")])))
-                .is_none()
-        );
+        assert!(cache.get(&Cache::id(b"other", &context(&[("a", "bc")]))).is_none());
     }
 
     #[test]

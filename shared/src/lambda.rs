@@ -46,12 +46,10 @@ pub trait Operation: Sized + Send {
 /// Runs `O` until Lambda ends the process. Fails only where the stack's settings are missing.
 #[must_use]
 pub fn run<O: Operation>() -> ExitCode {
-    harden();
     let settings = Settings::from_environment();
     log(settings.level);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    harden();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = match runtime {
         Ok(runtime) => runtime.block_on(serve::<O>(settings)),
         Err(error) => Err(error.into()),
@@ -99,9 +97,7 @@ async fn handle<O: Operation>(
         request_id = context.request_id,
         name = name.as_ref().map(Name::as_str),
         version = version.map(crate::name::Label::as_str),
-        code = result
-            .as_ref()
-            .map_or_else(|error| error.code().name, |_| "OK"),
+        code = result.as_ref().map_or_else(|error| error.code().name, |_| "OK"),
         detail = detail.map(tracing::field::display),
         milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     );
@@ -114,20 +110,15 @@ async fn within(
     work: impl Future<Output = Result<Answer, Error>>,
 ) -> Result<Answer, Error> {
     const MARGIN: Duration = Duration::from_millis(500);
-    let left = deadline
-        .duration_since(SystemTime::now())
-        .unwrap_or_default();
-    tokio::time::timeout(left.saturating_sub(MARGIN), work)
-        .await
-        .unwrap_or_else(|elapsed| {
-            Err(Error::Unavailable {
-                message:
-                    "The time allowed for one call was over. A version that was being put may \
+    let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+    tokio::time::timeout(left.saturating_sub(MARGIN), work).await.unwrap_or_else(|elapsed| {
+        Err(Error::Unavailable {
+            message: "The time allowed for one call was over. A version that was being put may \
                       have been written: list its versions before you try again."
-                        .into(),
-                source: Box::new(elapsed),
-            })
+                .into(),
+            source: Box::new(elapsed),
         })
+    })
 }
 
 /// What the template sets, read once.
@@ -141,10 +132,7 @@ struct Settings {
 }
 
 impl Settings {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the environment"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     fn from_environment() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let seconds = variable("COFFER_DATA_KEY_CACHE_SECONDS");
@@ -159,20 +147,16 @@ impl Settings {
             },
             region: variable("AWS_REGION"),
             level: variable("AWS_LAMBDA_LOG_LEVEL")
-                .and_then(|level| level.parse().ok())
+                .and_then(|level| level.replace("FATAL", "ERROR").parse().ok())
                 .unwrap_or(LevelFilter::INFO),
         }
     }
 
     async fn coffer(self) -> Result<Coffer, &'static str> {
         let config = sdk(self.region).await;
-        let table = self
-            .table
-            .ok_or("COFFER_TABLE is not set: deploy with the template")?;
+        let table = self.table.ok_or("COFFER_TABLE is not set: deploy with the template")?;
         let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-        let kms = self
-            .key_arn
-            .map(|arn| (aws_sdk_kms::Client::new(&config), arn));
+        let kms = self.key_arn.map(|arn| (aws_sdk_kms::Client::new(&config), arn));
         tokio::join!(warm_dynamodb(&dynamodb), async {
             if let Some((client, _)) = &kms {
                 warm_kms(client).await;
@@ -191,12 +175,7 @@ async fn sdk(region: Option<String>) -> SdkConfig {
     let trust = TrustStore::empty().with_pem_certificate(ROOTS);
     let client = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(
-            TlsContext::builder()
-                .with_trust_store(trust)
-                .build()
-                .unwrap_or_default(),
-        )
+        .tls_context(TlsContext::builder().with_trust_store(trust).build().unwrap_or_default())
         .build_https();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))
@@ -221,27 +200,22 @@ async fn sdk(region: Option<String>) -> SdkConfig {
 macro_rules! warm {
     ($name:ident, $sdk:ident, $call:ident) => {
         async fn $name(client: &$sdk::Client) {
-            let once = $sdk::config::Builder::new()
-                .retry_config(RetryConfig::disabled())
-                .timeout_config(
+            let once =
+                $sdk::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(
                     TimeoutConfig::builder()
                         .connect_timeout(Duration::from_secs(1))
                         .operation_timeout(Duration::from_secs(1))
                         .build(),
                 );
-            let ping = client
-                .$call()
-                .customize()
-                .config_override(once)
-                .mutate_request(|request| {
-                    let uri = format!("{}/ping", request.uri().trim_end_matches('/'));
-                    // A URI that does not parse leaves a request that fails, which is as good.
-                    let _ = request.set_uri(uri);
-                    let _ = request.set_method("GET");
-                    request.headers_mut().remove("x-amz-target");
-                    request.headers_mut().remove("content-length");
-                    *request.body_mut() = "".into();
-                });
+            let ping = client.$call().customize().config_override(once).mutate_request(|request| {
+                let uri = format!("{}/ping", request.uri().trim_end_matches('/'));
+                // A URI that does not parse leaves a request that fails, which is as good.
+                let _ = request.set_uri(uri);
+                let _ = request.set_method("GET");
+                request.headers_mut().remove("x-amz-target");
+                request.headers_mut().remove("content-length");
+                *request.body_mut() = "".into();
+            });
             drop(ping.send().await);
         }
     };
@@ -253,13 +227,8 @@ warm!(warm_kms, aws_sdk_kms, list_aliases);
 /// bodies at their lower levels, and errors that are told here already.
 fn log(level: LevelFilter) {
     let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
-    let lines = tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_target(false);
-    tracing_subscriber::registry()
-        .with(lines.with_filter(own))
-        .init();
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(own)).init();
 }
 
 /// No core file, and no panic message, ever holds a secret. A panic ends the process; where it
@@ -267,10 +236,7 @@ fn log(level: LevelFilter) {
 fn harden() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     let limited = setrlimit(Resource::Core, none);
     let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     std::panic::set_hook(Box::new(move |panic| {

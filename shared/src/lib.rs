@@ -1,6 +1,7 @@
 #![doc = "Coffer."]
 pub mod coffer;
 pub mod context;
+pub mod cursor;
 pub mod envelope;
 pub mod error;
 pub mod event;

@@ -19,10 +19,7 @@ impl Moment {
     /// `None` outside what RFC 3339 can show.
     #[must_use]
     pub fn from_unix(seconds: i64) -> Option<Self> {
-        Timestamp::from_second(seconds)
-            .ok()
-            .filter(|_| seconds >= 0)
-            .map(Self)
+        Timestamp::from_second(seconds).ok().filter(|_| seconds >= 0).map(Self)
     }
 
     /// Reads RFC 3339, with any offset; fractions of a second are dropped.
@@ -65,17 +62,8 @@ mod tests {
         let moment = Moment::from_rfc3339("2026-02-03T04:05:06.789+01:00").unwrap();
         assert_eq!(moment.to_string(), "2026-02-03T03:05:06Z");
         assert_eq!(Moment::from_unix(moment.unix()), Some(moment));
-        assert_eq!(
-            moment.after(60).unwrap().to_string(),
-            "2026-02-03T03:06:06Z"
-        );
-        for bad in [
-            "",
-            "tomorrow",
-            "2026-02-30T00:00:00Z",
-            "1969-12-31T23:59:59Z",
-            "2026-01-01",
-        ] {
+        assert_eq!(moment.after(60).unwrap().to_string(), "2026-02-03T03:06:06Z");
+        for bad in ["", "tomorrow", "2026-02-30T00:00:00Z", "1969-12-31T23:59:59Z", "2026-01-01"] {
             assert!(Moment::from_rfc3339(bad).is_none(), "{bad}");
         }
         assert!(moment.after(u64::MAX).is_none());

@@ -29,6 +29,29 @@ impl FromStr for Name {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        let name = Self(text.to_owned());
+        name.check().map(|()| name)
+    }
+}
+
+impl Name {
+    /// A name as another client may have given it: anything that DynamoDB takes as a hash key. It
+    /// can be asked for, and whatever is found under it be opened and listed; see
+    /// [`Name::check`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for nothing, or more than 2,048 bytes.
+    pub fn of_any_client(text: &str) -> Result<Self, Error> {
+        let name = Self(text.to_owned());
+        if (1..=2048).contains(&text.len()) { Ok(name) } else { name.check().map(|()| name) }
+    }
+
+    /// Whether this is a name that can be put.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with the rule that it breaks.
+    pub fn check(&self) -> Result<(), Error> {
+        let Self(text) = self;
         if text.is_empty() || text.len() > Self::MAX_BYTES {
             return Err(Error::invalid("A name has 1 to 512 bytes of UTF-8."));
         }
@@ -40,7 +63,7 @@ impl FromStr for Name {
                 "A name neither begins nor ends with a slash and has no two slashes in a row.",
             ));
         }
-        Ok(Self(text.to_owned()))
+        Ok(())
     }
 }
 
@@ -63,13 +86,6 @@ impl Prefix {
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
-    }
-
-    /// Whether `name` is the prefix itself or lies below it.
-    #[must_use]
-    pub fn covers(&self, name: &str) -> bool {
-        name.strip_prefix(self.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(Self::SEPARATORS))
     }
 }
 
@@ -94,9 +110,7 @@ impl Version {
     /// `None` for 0 and for 10^19 and above.
     #[must_use]
     pub fn new(number: u64) -> Option<Self> {
-        (Self::FIRST.0..=Self::LAST.0)
-            .contains(&number)
-            .then_some(Self(number))
+        (Self::FIRST.0..=Self::LAST.0).contains(&number).then_some(Self(number))
     }
 
     /// As [`Version::new`], for a number that a caller gave.
@@ -113,12 +127,6 @@ impl Version {
         self.0
     }
 
-    /// The version after this one; `None` after the last.
-    #[must_use]
-    pub fn next(self) -> Option<Self> {
-        Self::new(self.0 + 1)
-    }
-
     /// As the sort key of the table: 19 digits, padded with zeros on the left.
     #[must_use]
     pub fn padded(self) -> String {
@@ -130,7 +138,8 @@ impl Version {
 pub(crate) const OUT_OF_RANGE: &str = "`version` is a number from 1 to 9999999999999999999.";
 
 /// The sort key of a row that is there, whoever wrote it. Coffer writes only padded numbers; other
-/// clients wrote zeros, unpadded numbers and free text, all of which can be asked for and shown.
+/// clients wrote zeros, unpadded numbers and free text, all of which can be asked for and shown. (An
+/// unpadded number hides behind the same number padded.)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label(String);
 
@@ -154,26 +163,14 @@ impl Label {
     #[must_use]
     pub fn number(&self) -> Option<u64> {
         let digits = !self.0.is_empty() && self.0.bytes().all(|byte| byte.is_ascii_digit());
-        self.0
-            .parse()
-            .ok()
-            .filter(|&number| digits && number <= Version::LAST.number())
-    }
-
-    /// The version, if the sort key is one as Coffer writes it.
-    #[must_use]
-    pub fn version(&self) -> Option<Version> {
-        self.number()
-            .and_then(Version::new)
-            .filter(|version| version.padded() == self.0)
+        self.0.parse().ok().filter(|&number| digits && number <= Version::LAST.number())
     }
 
     /// The same number padded to 19 digits, which is how current clients write it; anything else
     /// as it is.
     #[must_use]
     pub fn padded(&self) -> Self {
-        self.number()
-            .map_or_else(|| self.clone(), |number| Self(format!("{number:019}")))
+        self.number().map_or_else(|| self.clone(), |number| Self(format!("{number:019}")))
     }
 }
 
@@ -225,9 +222,7 @@ impl Revision {
     /// Reads the bytes of a stored revision; `None` if they are not text.
     #[must_use]
     pub fn stored(bytes: &[u8]) -> Option<Self> {
-        std::str::from_utf8(bytes)
-            .ok()
-            .map(|text| Self(text.to_owned()))
+        std::str::from_utf8(bytes).ok().map(|text| Self(text.to_owned()))
     }
 
     /// The revision as text.
@@ -244,9 +239,7 @@ impl FromStr for Revision {
         if (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::invalid(
-                "`revision` is the hexadecimal mark that put and list answer.",
-            ))
+            Err(Error::invalid("`revision` is the hexadecimal mark that put and list answer."))
         }
     }
 }
@@ -287,9 +280,7 @@ impl FromStr for Stage {
         [Self::Current, Self::Previous, Self::Pending]
             .into_iter()
             .find(|stage| stage.as_str() == text)
-            .ok_or(Error::invalid(
-                "`stage` is AWSCURRENT, AWSPREVIOUS or AWSPENDING.",
-            ))
+            .ok_or(Error::invalid("`stage` is AWSCURRENT, AWSPREVIOUS or AWSPENDING."))
     }
 }
 
@@ -306,35 +297,12 @@ mod tests {
     #[test]
     fn names_are_keys_not_paths() {
         let longest = "n".repeat(512);
-        for good in [
-            "a",
-            "dev/db",
-            "..",
-            "a/../b",
-            "a b",
-            "'\"",
-            "ключ/鍵",
-            "%2F",
-            &longest,
-        ] {
+        for good in ["a", "dev/db", "..", "a/../b", "a b", "'\"", "ключ/鍵", "%2F", &longest] {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }
         let long = "ä".repeat(257);
-        for bad in [
-            "", "/a", "a/", "a//b", "/", "a\nb", "a\u{0}", "\u{85}", &long,
-        ] {
+        for bad in ["", "/a", "a/", "a//b", "/", "a\nb", "a\u{0}", "\u{85}", &long] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_ends_where_a_segment_ends() {
-        let prefix: Prefix = "dev".parse().unwrap();
-        for inside in ["dev", "dev/db", "dev.db", "dev//", "dev..x"] {
-            assert!(prefix.covers(inside), "{inside}");
-        }
-        for outside in ["development", "dev-db", "de", "Dev/db", "x/dev"] {
-            assert!(!prefix.covers(outside), "{outside}");
         }
     }
 
@@ -344,20 +312,16 @@ mod tests {
         assert!(Version::new(10_000_000_000_000_000_000).is_none());
         assert_eq!(Version::new(42).unwrap().padded(), "0000000000000000042");
         assert_eq!(Version::LAST.padded(), "9".repeat(19));
-        assert!(Version::LAST.next().is_none());
     }
 
     #[test]
     fn labels_of_other_clients_are_kept() {
         let odd = |text: &str| Label::stored(text);
-        assert_eq!(odd("0000000000000000007").version(), Version::new(7));
-        assert_eq!(odd("7").version(), None);
         assert_eq!(odd("7").number(), Some(7));
         assert_eq!(odd("7").padded(), odd("0000000000000000007"));
         assert_eq!(odd("+7").number(), None);
         assert_eq!(odd("v2").padded(), odd("v2"));
         assert_eq!(odd("0000000000000000000").number(), Some(0));
-        assert_eq!(odd("0000000000000000000").version(), None);
     }
 
     #[test]

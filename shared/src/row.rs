@@ -117,16 +117,23 @@ pub fn size(row: &Row) -> usize {
                     Attribute::Bytes(bytes) => bytes.len(),
                     Attribute::Flag(_) => 1,
                     Attribute::Map(pairs) => {
-                        pairs
-                            .iter()
-                            .map(|(k, v)| k.len() + v.len() + 1)
-                            .sum::<usize>()
-                            + 3
+                        pairs.iter().map(|(k, v)| k.len() + v.len() + 1).sum::<usize>() + 3
                     }
                     Attribute::Foreign => 0,
                 }
         })
         .sum()
+}
+
+/// What the row's entry in the local index `revision` adds to its size: DynamoDB's limit is on an
+/// item and its entries in local indexes together. The index holds keys only.
+///
+/// Source: AWS, "Local secondary indexes", and "Service quotas in DynamoDB".
+#[must_use]
+pub fn index_size(row: &Row) -> usize {
+    let keys = ["name", "version", "revision"];
+    let key = |name: &str| row.get(name).map(|value| (name.to_owned(), value.clone()));
+    size(&keys.into_iter().filter_map(key).collect())
 }
 
 /// The most bytes that DynamoDB keeps in one item: 400 KiB.
@@ -172,9 +179,6 @@ mod tests {
         let mut bytes = vec![0, 0, 0, 0, 0, 0, 0, 1, b'n', b'?', 0, 0, 0, 0, 0, 0, 0, 1];
         bytes.push(1);
         assert_eq!(canonical(&row), Some(bytes));
-        assert_eq!(
-            canonical(&Row::from([("n".to_owned(), Attribute::Foreign)])),
-            None
-        );
+        assert_eq!(canonical(&Row::from([("n".to_owned(), Attribute::Foreign)])), None);
     }
 }

@@ -88,14 +88,12 @@ impl DataKey {
     /// handed in are wiped either way.
     #[must_use]
     pub fn new(mut bytes: Vec<u8>) -> Option<Self> {
-        let halves = bytes
-            .split_at_checked(32)
-            .and_then(|(encryption, authentication)| {
-                Some(Box::new(Halves {
-                    encryption: encryption.try_into().ok()?,
-                    authentication: authentication.try_into().ok()?,
-                }))
-            });
+        let halves = bytes.split_at_checked(32).and_then(|(encryption, authentication)| {
+            Some(Box::new(Halves {
+                encryption: encryption.try_into().ok()?,
+                authentication: authentication.try_into().ok()?,
+            }))
+        });
         bytes.zeroize();
         halves.map(|halves| Self(SecretBox::new(halves)))
     }
@@ -123,14 +121,8 @@ mod tests {
 
     #[test]
     fn debug_shows_nothing() {
-        assert_eq!(
-            format!("{:?}", Secret::new(b"hunter2".to_vec())),
-            "Secret(..)"
-        );
-        assert_eq!(
-            format!("{:?}", DataKey::new(vec![7; 64]).unwrap()),
-            "DataKey(..)"
-        );
+        assert_eq!(format!("{:?}", Secret::new(b"hunter2".to_vec())), "Secret(..)");
+        assert_eq!(format!("{:?}", DataKey::new(vec![7; 64]).unwrap()), "DataKey(..)");
     }
 
     #[test]
@@ -140,9 +132,6 @@ mod tests {
         }
         let key = DataKey::new((0..64).collect()).unwrap();
         assert_eq!(key.encryption().as_slice(), (0..32).collect::<Vec<u8>>());
-        assert_eq!(
-            key.authentication().as_slice(),
-            (32..64).collect::<Vec<u8>>()
-        );
+        assert_eq!(key.authentication().as_slice(), (32..64).collect::<Vec<u8>>());
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure, Select};
+use aws_sdk_dynamodb::types::{AttributeValue, Select};
 
 use crate::error::Error;
 use crate::failure::Failure;
@@ -60,18 +59,7 @@ impl Key {
     #[must_use]
     pub fn of(row: &Row) -> Option<Self> {
         let part = |name: &str| row.get(name).and_then(Attribute::text).map(str::to_owned);
-        Some(Self {
-            name: part("name")?,
-            version: part("version")?,
-        })
-    }
-
-    fn of_item(item: &Item) -> Option<Self> {
-        let part = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-        Some(Self {
-            name: part("name")?,
-            version: part("version")?,
-        })
+        Some(Self { name: part("name")?, version: part("version")? })
     }
 
     fn into_item(self) -> Item {
@@ -102,8 +90,8 @@ impl Store {
             .projection_expression("#version")
             .expression_attribute_names("#version", "version");
         let items = self.send(query, None).await?.0;
-        let version = |item: &Item| item.get("version").and_then(|v| v.as_s().ok()).cloned();
-        Ok(items.first().and_then(version).map(Label::stored))
+        let row = items.into_iter().next().map(row_of).unwrap_or_default();
+        Ok(row.get("version").and_then(Attribute::text).map(Label::stored))
     }
 
     /// The `count` highest versions, highest first, strongly consistent.
@@ -111,18 +99,8 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn newest(&self, name: &Name, count: i32) -> Result<Vec<Row>, Error> {
-        let query = self
-            .query(name)
-            .consistent_read(true)
-            .scan_index_forward(false)
-            .limit(count);
-        Ok(self
-            .send(query, None)
-            .await?
-            .0
-            .into_iter()
-            .map(row_of)
-            .collect())
+        let query = self.query(name).consistent_read(true).scan_index_forward(false).limit(count);
+        Ok(self.send(query, None).await?.0.into_iter().map(row_of).collect())
     }
 
     /// The row with this sort key, if any, and the `above` next higher ones, strongly consistent:
@@ -143,11 +121,14 @@ impl Store {
             .expression_attribute_values(":version", AttributeValue::S(label.as_str().to_owned()))
             .consistent_read(true)
             .limit(1 + above);
-        let mut rows = self.send(query, None).await?.0.into_iter().map(row_of);
+        let (items, last) = self.send(query, None).await?;
+        // A page also ends at 1 MB: what lies behind it was not counted, and there is some.
+        let cut = usize::from(last.is_some());
+        let mut rows = items.into_iter().map(row_of);
         let found = rows
             .next()
             .filter(|row| row.get("version").and_then(Attribute::text) == Some(label.as_str()));
-        Ok(found.map(|row| (row, rows.count())))
+        Ok(found.map(|row| (row, rows.count() + cut)))
     }
 
     /// The version with this revision, strongly consistent.
@@ -162,46 +143,37 @@ impl Store {
             .key_condition_expression("#name = :name AND #revision = :revision")
             .expression_attribute_names("#revision", "revision")
             .expression_attribute_values(":revision", AttributeValue::B(bytes))
+            // The index has keys only; a local one fetches the rest from its table.
+            .select(Select::AllAttributes)
             .consistent_read(true)
             .limit(1);
-        Ok(self
-            .send(query, Some(REVISION))
-            .await?
-            .0
-            .into_iter()
-            .next()
-            .map(row_of))
+        Ok(self.send(query, Some(REVISION)).await?.0.into_iter().next().map(row_of))
     }
 
-    /// Writes a row unless its name and version are taken. A retry that meets the row of the very
-    /// same write, whose answer was lost, counts it as done.
+    /// Writes a sealed row unless its name and version are taken. A retry that meets the row of
+    /// the very same write, whose answer was lost, writes it once more over itself: no two writes
+    /// have the same seal.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Unavailable`].
     pub async fn insert(&self, row: Row) -> Result<Inserted, Error> {
-        let item: Item = row.into_iter().filter_map(value_of).collect();
+        let seal = row.get("seal").and_then(Attribute::text).unwrap_or_default().to_owned();
         let sent = self
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(item.clone()))
-            .condition_expression("attribute_not_exists(#name)")
+            .set_item(Some(row.into_iter().filter_map(value_of).collect()))
+            .condition_expression("attribute_not_exists(#name) OR #seal = :seal")
             .expression_attribute_names("#name", "name")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .expression_attribute_names("#seal", "seal")
+            .expression_attribute_values(":seal", AttributeValue::S(seal))
             .send()
             .await;
         let Err(error) = sent else {
             return Ok(Inserted::Done);
         };
         match error.as_service_error() {
-            Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                let ours = failed.item() == Some(&item);
-                Ok(if ours {
-                    Inserted::Done
-                } else {
-                    Inserted::Taken
-                })
-            }
+            Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Inserted::Taken),
             Some(PutItemError::ItemCollectionSizeLimitExceededException(_)) => {
                 Err(Error::TooLarge(
                     "The versions of this name fill the 10 GB that DynamoDB allows. Delete old \
@@ -209,7 +181,10 @@ impl Store {
                         .into(),
                 ))
             }
-            _ => Err(self.unwritten(&error)),
+            _ => {
+                let failure = Failure::of("dynamodb:PutItem", self.resource(None), &error);
+                Err(if failure.is_certain() { failure.into() } else { unconfirmed(failure) })
+            }
         }
     }
 
@@ -249,13 +224,8 @@ impl Store {
             .send()
             .await
             .map_err(|error| Error::from(Failure::of("dynamodb:Scan", resource, &error)))?;
-        let last = answer.last_evaluated_key.as_ref().and_then(Key::of_item);
-        let rows = answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(row_of)
-            .collect();
+        let last = answer.last_evaluated_key.map(row_of).as_ref().and_then(Key::of);
+        let rows = answer.items.unwrap_or_default().into_iter().map(row_of).collect();
         Ok(Page { rows, last })
     }
 
@@ -277,10 +247,7 @@ impl Store {
             .limit(limit)
             .set_exclusive_start_key(after.map(Key::into_item));
         let (items, last) = self.send(query, Some(NAMES)).await?;
-        Ok(Page {
-            rows: items.into_iter().map(row_of).collect(),
-            last,
-        })
+        Ok(Page { rows: items.into_iter().map(row_of).collect(), last })
     }
 
     fn query(&self, name: &Name) -> QueryFluentBuilder {
@@ -300,7 +267,7 @@ impl Store {
         let answer = query.send().await.map_err(|error| {
             Error::from(Failure::of("dynamodb:Query", self.resource(index), &error))
         })?;
-        let last = answer.last_evaluated_key.as_ref().and_then(Key::of_item);
+        let last = answer.last_evaluated_key.map(row_of).as_ref().and_then(Key::of);
         Ok((answer.items.unwrap_or_default(), last))
     }
 
@@ -310,26 +277,20 @@ impl Store {
             None => format!("table/{}", self.table),
         }
     }
+}
 
-    fn unwritten(&self, error: &SdkError<PutItemError>) -> Error {
-        let failure = Failure::of("dynamodb:PutItem", self.resource(None), error);
-        match error {
-            // The row may have been written all the same: only the caller can tell.
-            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Error::Unavailable {
-                message: "DynamoDB did not answer in time, and the version may have been written. \
-                          List the versions of this name before you try again."
-                    .into(),
-                source: Box::new(failure),
-            },
-            _ => failure.into(),
-        }
+/// A write of which nobody knows whether it was done: only the caller can tell.
+fn unconfirmed(failure: Failure) -> Error {
+    Error::Unavailable {
+        message: "DynamoDB did not confirm the write, and the version may have been written. List \
+                  the versions of this name before you try again."
+            .into(),
+        source: Box::new(failure),
     }
 }
 
 fn row_of(item: Item) -> Row {
-    item.into_iter()
-        .map(|(name, value)| (name, attribute_of(value)))
-        .collect()
+    item.into_iter().map(|(name, value)| (name, attribute_of(value))).collect()
 }
 
 fn attribute_of(value: AttributeValue) -> Attribute {
@@ -357,10 +318,7 @@ fn value_of((name, attribute): (String, Attribute)) -> Option<(String, Attribute
         Attribute::Bytes(bytes) => AttributeValue::B(Blob::new(bytes)),
         Attribute::Flag(flag) => AttributeValue::Bool(flag),
         Attribute::Map(pairs) => AttributeValue::M(
-            pairs
-                .into_iter()
-                .map(|(key, value)| (key, AttributeValue::S(value)))
-                .collect(),
+            pairs.into_iter().map(|(key, value)| (key, AttributeValue::S(value))).collect(),
         ),
         Attribute::Foreign => return None,
     };

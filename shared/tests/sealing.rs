@@ -44,10 +44,9 @@ fn open(row: &Row, key: &DataKey) -> Result<Vec<u8>, Refusal> {
         use base64::prelude::{BASE64_STANDARD, Engine};
         BASE64_STANDARD.decode(text).unwrap()
     };
-    Ok(answer.get("secret").map_or_else(
-        || decode(&answer["secret_base64"]),
-        |text| text.clone().into_bytes(),
-    ))
+    Ok(answer
+        .get("secret")
+        .map_or_else(|| decode(&answer["secret_base64"]), |text| text.clone().into_bytes()))
 }
 
 /// Every value that differs from this one in a single bit and that DynamoDB could store.
@@ -61,10 +60,7 @@ fn flipped(attribute: &Attribute) -> Vec<Attribute> {
         (0..bytes.len() * 8).map(flip).collect()
     };
     let texts = |text: &str| -> Vec<String> {
-        bits(text.as_bytes())
-            .into_iter()
-            .filter_map(|b| String::from_utf8(b).ok())
-            .collect()
+        bits(text.as_bytes()).into_iter().filter_map(|b| String::from_utf8(b).ok()).collect()
     };
     match attribute {
         Attribute::Text(text) => texts(text).into_iter().map(Attribute::Text).collect(),
@@ -84,9 +80,7 @@ fn flipped(attribute: &Attribute) -> Vec<Attribute> {
                     pairs.insert(new_key, new_value);
                     Attribute::Map(pairs)
                 };
-                let keys = texts(key)
-                    .into_iter()
-                    .map(move |key| rest(key, value.clone()));
+                let keys = texts(key).into_iter().map(move |key| rest(key, value.clone()));
                 let values = texts(value).into_iter().map(move |value| {
                     let mut pairs = pairs.clone();
                     pairs.insert(key.clone(), value);
@@ -165,11 +159,7 @@ fn a_mac_or_seal_that_is_shorter_or_longer_is_refused() {
         for value in shorter.chain([format!("{text}0"), text.repeat(2)]) {
             let mut row = row.clone();
             row.insert(attribute.to_owned(), Attribute::Text(value.clone()));
-            assert_eq!(
-                open(&row, &data_key(1)),
-                Err(Refusal::Integrity),
-                "{attribute} {value}"
-            );
+            assert_eq!(open(&row, &data_key(1)), Err(Refusal::Integrity), "{attribute} {value}");
         }
     }
 }
@@ -193,8 +183,5 @@ fn the_format_stays_what_it_is() {
         attribute("hmac"),
         "96d309b536d875376dedf22147adb6166a7ba559e60578f6815cc9e541673f16"
     );
-    assert_eq!(
-        attribute("seal"),
-        "Sx31KaG/vbzdkEQTie1LnVi2L4hKEXH4Tp4DWxJqOeY="
-    );
+    assert_eq!(attribute("seal"), "Sx31KaG/vbzdkEQTie1LnVi2L4hKEXH4Tp4DWxJqOeY=");
 }

@@ -42,10 +42,7 @@ impl Vector {
             Typed::S(text) => Attribute::Text(text.clone()),
             Typed::B(base64) => Attribute::Bytes(BASE64_STANDARD.decode(base64).unwrap()),
         };
-        self.item
-            .iter()
-            .map(|(name, value)| (name.clone(), attribute(value)))
-            .collect()
+        self.item.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
     }
 
     fn data_key(&self) -> DataKey {
@@ -55,10 +52,7 @@ impl Vector {
     fn open(&self) -> Result<Opened, Refusal> {
         let row = self.row();
         let envelope = Envelope::parse(&row)?;
-        assert_eq!(
-            BASE64_STANDARD.encode(envelope.wrapped_key()),
-            self.wrapped_key
-        );
+        assert_eq!(BASE64_STANDARD.encode(envelope.wrapped_key()), self.wrapped_key);
         envelope.open(&self.data_key())
     }
 }
@@ -87,11 +81,7 @@ fn every_vector_opens_or_is_refused_as_it_says() {
         let name = &vector.name;
         match (&vector.expect, vector.open()) {
             (Expect::Plaintext(base64), Ok(opened)) => {
-                assert_eq!(
-                    revealed(&opened),
-                    BASE64_STANDARD.decode(base64).unwrap(),
-                    "{name}"
-                );
+                assert_eq!(revealed(&opened), BASE64_STANDARD.decode(base64).unwrap(), "{name}");
                 *seen.entry("opened").or_default() += 1;
             }
             (Expect::Error(kind), Err(refusal)) => {
@@ -101,15 +91,12 @@ fn every_vector_opens_or_is_refused_as_it_says() {
             (_, result) => panic!("{name}: {result:?}"),
         }
     }
-    assert_eq!(seen, BTreeMap::from([("opened", 21), ("refused", 8)]));
+    assert_eq!(seen, BTreeMap::from([("opened", 22), ("refused", 8)]));
 }
 
 #[test]
 fn the_dialect_is_told_from_the_row_alone() {
-    for vector in vectors()
-        .iter()
-        .filter(|vector| matches!(vector.expect, Expect::Plaintext(_)))
-    {
+    for vector in vectors().iter().filter(|vector| matches!(vector.expect, Expect::Plaintext(_))) {
         let expected = match (vector.dialect.as_str(), vector.name.as_str()) {
             // Sixteen bytes and less look the same whichever way the counter runs.
             ("credstash" | "credstash-python2", _) | (_, "ru-short") => Dialect::Credstash,
@@ -117,21 +104,13 @@ fn the_dialect_is_told_from_the_row_alone() {
             ("rucredstash-le32", _) => Dialect::RucredstashLe32,
             other => panic!("{other:?}"),
         };
-        assert_eq!(
-            vector.open().unwrap().dialect,
-            Some(expected),
-            "{}",
-            vector.name
-        );
+        assert_eq!(vector.open().unwrap().dialect, Some(expected), "{}", vector.name);
     }
 }
 
 #[test]
 fn every_shortened_or_lengthened_mac_is_refused() {
-    for vector in vectors()
-        .iter()
-        .filter(|vector| matches!(vector.expect, Expect::Plaintext(_)))
-    {
+    for vector in vectors().iter().filter(|vector| matches!(vector.expect, Expect::Plaintext(_))) {
         let row = vector.row();
         let (text, bytes) = match &row["hmac"] {
             Attribute::Text(text) => (text.clone(), false),
@@ -139,30 +118,16 @@ fn every_shortened_or_lengthened_mac_is_refused() {
             other => panic!("{other:?}"),
         };
         let shorter = (0..text.len()).map(|length| text[..length].to_owned());
-        let others = [
-            format!("{text}0"),
-            text.repeat(2),
-            text.to_uppercase(),
-            format!(" {text}"),
-        ];
+        let others = [format!("{text}0"), text.repeat(2), text.to_uppercase(), format!(" {text}")];
         for hmac in shorter.chain(others) {
             if hmac == text {
                 continue; // without a letter, upper case is no other spelling
             }
             let mut row = row.clone();
-            let hmac = if bytes {
-                Attribute::Bytes(hmac.into())
-            } else {
-                Attribute::Text(hmac)
-            };
+            let hmac = if bytes { Attribute::Bytes(hmac.into()) } else { Attribute::Text(hmac) };
             row.insert("hmac".to_owned(), hmac.clone());
             let opened = Envelope::parse(&row).unwrap().open(&vector.data_key());
-            assert_eq!(
-                opened.unwrap_err(),
-                Refusal::Integrity,
-                "{} {hmac:?}",
-                vector.name
-            );
+            assert_eq!(opened.unwrap_err(), Refusal::Integrity, "{} {hmac:?}", vector.name);
         }
     }
 }

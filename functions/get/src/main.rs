@@ -35,7 +35,7 @@ impl Operation for Request {
 
     fn parse(fields: &mut Fields) -> Result<Self, Error> {
         Ok(Self {
-            name: fields.required("name")?,
+            name: Name::of_any_client(&fields.required_text("name")?)?,
             which: which(fields)?,
             context: fields.context("context")?,
             bare: match fields.text("format")?.as_deref() {
@@ -57,10 +57,7 @@ impl Operation for Request {
             return Ok(Answer::bare(got.secret).of_version(version));
         }
         let answer = Answer::json(&Opened {
-            description: Description {
-                context: None,
-                ..got.description
-            },
+            description: Description { context: None, ..got.description },
             secret: got.secret,
             stages: got.stages,
             dialect: got.dialect.map(|dialect| dialect.as_str()),
@@ -70,10 +67,7 @@ impl Operation for Request {
 }
 
 fn which(fields: &mut Fields) -> Result<Which, Error> {
-    let version = fields
-        .number_or_text("version")?
-        .map(|text| text.parse())
-        .transpose()?;
+    let version = fields.number_or_text("version")?.map(|text| text.parse()).transpose()?;
     let revision = fields.parsed("revision")?;
     let stage = fields.parsed("stage")?;
     match (version, revision, stage) {
@@ -81,9 +75,7 @@ fn which(fields: &mut Fields) -> Result<Which, Error> {
         (Some(label), None, None) => Ok(Which::Version(label)),
         (None, Some(revision), None) => Ok(Which::Revision(revision)),
         (None, None, Some(stage)) => Ok(Which::Stage(stage)),
-        _ => Err(Error::invalid(
-            "Give at most one of `version`, `revision` and `stage`.",
-        )),
+        _ => Err(Error::invalid("Give at most one of `version`, `revision` and `stage`.")),
     }
 }
 

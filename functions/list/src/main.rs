@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use coffer::coffer::{Coffer, Cursor, Description};
+use coffer::coffer::{Coffer, Description};
+use coffer::cursor::Cursor;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
@@ -40,13 +41,11 @@ impl Operation for Request {
 
     fn parse(fields: &mut Fields) -> Result<Self, Error> {
         Ok(Self {
-            what: match (fields.parsed("name")?, fields.parsed("prefix")?) {
+            what: match (fields.text("name")?, fields.parsed("prefix")?) {
                 (None, prefix) => What::Names(prefix),
-                (Some(name), None) => What::Versions(name),
+                (Some(name), None) => What::Versions(Name::of_any_client(&name)?),
                 _ => {
-                    return Err(Error::invalid(
-                        "Give `prefix` for names or `name` for versions.",
-                    ));
+                    return Err(Error::invalid("Give `prefix` for names or `name` for versions."));
                 }
             },
             next: fields.parsed("next")?,
@@ -66,20 +65,16 @@ impl Operation for Request {
     }
 
     async fn apply(self, coffer: &Coffer) -> Result<Answer, Error> {
+        let after = self.next.map(|cursor| cursor.0);
         let (listed, found): (_, fn(_) -> _) = match self.what {
-            What::Names(prefix) => (
-                coffer.list(prefix.as_ref(), self.next, self.limit).await?,
-                Found::Secrets,
-            ),
-            What::Versions(name) => (
-                coffer.versions(&name, self.next, self.limit).await?,
-                Found::Versions,
-            ),
+            What::Names(prefix) => {
+                (coffer.list(prefix.as_ref(), after, self.limit).await?, Found::Secrets)
+            }
+            What::Versions(name) => {
+                (coffer.versions(&name, after, self.limit).await?, Found::Versions)
+            }
         };
-        Answer::json(&Listed {
-            found: found(listed.descriptions),
-            next: listed.next,
-        })
+        Answer::json(&Listed { found: found(listed.descriptions), next: listed.next.map(Cursor) })
     }
 }
 

@@ -29,10 +29,7 @@ impl Operation for Request {
             context: fields.context("context")?,
             comment: fields.text("comment")?,
             expires_at: expiry(fields)?,
-            version: fields
-                .number("version")?
-                .map(Version::checked)
-                .transpose()?,
+            version: fields.number("version")?.map(Version::checked).transpose()?,
         }))
     }
 
@@ -58,9 +55,7 @@ fn value(fields: &mut Fields) -> Result<Value, Error> {
     let mut given = [text, bytes, generated].into_iter().flatten();
     match (given.next(), given.next()) {
         (Some(value), None) => Ok(value),
-        _ => Err(Error::invalid(
-            "Give one of `secret`, `secret_base64` and `generate`.",
-        )),
+        _ => Err(Error::invalid("Give one of `secret`, `secret_base64` and `generate`.")),
     }
 }
 
@@ -71,9 +66,7 @@ fn expiry(fields: &mut Fields) -> Result<Option<Moment>, Error> {
         (Some(end), None) if end > now => Ok(Some(end)),
         (None, Some(seconds @ 1..)) if now.after(seconds).is_some() => Ok(now.after(seconds)),
         (Some(_), Some(_)) => Err(Error::invalid("Give one of `expires_at` and `ttl`.")),
-        _ => Err(Error::invalid(
-            "`expires_at` is in the future, `ttl` 1 second or more.",
-        )),
+        _ => Err(Error::invalid("`expires_at` is in the future, `ttl` 1 second or more.")),
     }
 }
 

@@ -1,7 +1,7 @@
 from ministack.app import main
 
-from . import api, faults, iam, kms
+from . import api, dynamodb, faults, iam, kms
 
-for part in (iam, kms, api, faults):
+for part in (iam, kms, dynamodb, api, faults):
     part.install()
 main()

@@ -1,0 +1,52 @@
+//! Where a listing continues, as callers carry it from one answer to the next request.
+
+use std::str::FromStr;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+
+use crate::error::Error;
+use crate::store::Key;
+
+/// Opaque to callers; to us the key of the last row they have seen. It never names anything that
+/// was not listed. Forged, it moves the place where the listing goes on and nothing else.
+#[derive(Clone, Debug)]
+pub struct Cursor(pub Key);
+
+impl serde::Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json = serde_json::to_vec(&self.0).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&BASE64_URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let key = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
+        let key = key.and_then(|json| serde_json::from_slice::<Key>(&json).ok());
+        // DynamoDB's limits for a key, for other clients wrote names and versions that we do not.
+        key.filter(|key| {
+            (1..=2048).contains(&key.name.len()) && (1..=1024).contains(&key.version.len())
+        })
+        .map(Self)
+        .ok_or(Error::invalid("`next` is what an earlier answer gave, unchanged."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_went() {
+        let key = Key { name: "/ключ".to_owned(), version: "release-2".to_owned() };
+        let json = serde_json::to_string(&Cursor(key.clone())).unwrap();
+        let text: String = serde_json::from_str(&json).unwrap();
+        assert_eq!(text.parse::<Cursor>().unwrap().0, key);
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+        for bad in ["", "e30", "!", &text[1..]] {
+            assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+        }
+    }
+}
