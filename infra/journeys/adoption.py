@@ -11,8 +11,8 @@ TABLE = "old-credential-store"
 ALIAS = "alias/old-credstash"
 
 
-def adopt():
-    """Deploys, if that is not done yet, and answers the stack's name."""
+def adopt(legacy="read"):
+    """Makes what is not there yet, deploys, and answers the stack's name."""
     key_arn = make_key()
     environment = {**os.environ, "HOME": str(LOCAL / "tmp")}
 
@@ -27,7 +27,7 @@ def adopt():
         "Architecture": "x86_64",
         "ExistingTableName": TABLE,
         "ExistingKeyArn": key_arn,
-        "LegacyItems": "refuse",
+        "LegacyItems": legacy,
         "DataKeyCacheSeconds": "3600",
     }
     deploy = [ROOT / "infra/local/deploy", "--stack-name", STACK, "--parameter-overrides"]
@@ -48,21 +48,13 @@ def make_key():
 
 
 def add_names_index():
-    """What the README tells whoever adopts a table to do, so that list works."""
-    command = [
-        *("aws", "dynamodb", "update-table"),
-        *("--table-name", TABLE),
-    ]
-    text = (ROOT / "README.md").read_text()
-    assert " ".join(command[:3]) in text
-    dynamodb = client("dynamodb")
-    dynamodb.update_table(
+    """The index that the README has whoever adopts a table add, from the README's own command."""
+    command = (ROOT / "README.md").read_text().split("aws dynamodb update-table")[1]
+    updates = command.split("--global-secondary-index-updates '")[1].split("'")[0]
+    definitions = command.split("--attribute-definitions ")[1].split(" \\")[0].split()
+    pairs = [dict(part.split("=") for part in entry.split(",")) for entry in definitions]
+    client("dynamodb").update_table(
         TableName=TABLE,
-        AttributeDefinitions=[
-            {"AttributeName": "name", "AttributeType": "S"},
-            {"AttributeName": "version", "AttributeType": "S"},
-        ],
-        GlobalSecondaryIndexUpdates=json.loads(
-            text.split("--global-secondary-index-updates '")[1].split("'")[0]
-        ),
+        AttributeDefinitions=pairs,
+        GlobalSecondaryIndexUpdates=json.loads(updates),
     )

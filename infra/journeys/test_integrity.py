@@ -128,14 +128,3 @@ def test_without_its_seal_a_row_is_legacy(stack, name):
     del row["seal"]
     stack.rows.put_item(Item=row)
     assert stack.get(name)["dialect"] == "credstash"
-
-
-def test_a_stack_that_refuses_legacy_rows_refuses_them_all(adopted, name):
-    """`adopted` is deployed with LegacyItems=refuse."""
-    adopted.put(name, "s")
-    assert adopted.get(name)["secret"] == "s"
-    row = adopted.row(name)
-    del row["seal"]
-    adopted.rows.put_item(Item=row)
-    refused(adopted, name)
-    refused(adopted, "written/by/credstash")

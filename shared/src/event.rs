@@ -99,7 +99,7 @@ impl Origin {
     pub fn reply(self, result: Result<Answer, Error>) -> Result<Box<RawValue>, FunctionError> {
         match self {
             Self::Http => {
-                let response = result.map_or_else(|error| refusal(&error), |answer| http(answer));
+                let response = result.map_or_else(|error| refusal(&error), http);
                 raw(&response).map_err(FunctionError::from)
             }
             Self::Direct => result.and_then(direct).map_err(FunctionError::from),

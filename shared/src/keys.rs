@@ -118,8 +118,11 @@ fn pairs(context: &Context) -> Option<std::collections::HashMap<String, String>>
 #[derive(Debug)]
 struct Cache {
     keep: Duration,
-    keys: Mutex<LruCache<[u8; 32], (Instant, Arc<DataKey>)>>,
+    keys: Mutex<LruCache<Id, Kept>>,
 }
+
+type Id = [u8; 32];
+type Kept = (Instant, Arc<DataKey>);
 
 impl Cache {
     const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
@@ -129,7 +132,7 @@ impl Cache {
     }
 
     /// SHA-256 over wrapped key and context, each part with its length.
-    fn id(wrapped: &[u8], context: &Context) -> [u8; 32] {
+    fn id(wrapped: &[u8], context: &Context) -> Id {
         let mut hash = Sha256::new();
         let pairs = context.pairs().iter().flat_map(|(key, value)| [key, value]);
         for part in [wrapped].into_iter().chain(pairs.map(String::as_bytes)) {
@@ -139,7 +142,7 @@ impl Cache {
         hash.finalize().into()
     }
 
-    fn get(&self, id: &[u8; 32]) -> Option<Arc<DataKey>> {
+    fn get(&self, id: &Id) -> Option<Arc<DataKey>> {
         if self.keep.is_zero() {
             return None;
         }
@@ -155,7 +158,7 @@ impl Cache {
         keys.get(id).map(|(_, key)| Arc::clone(key))
     }
 
-    fn keep(&self, id: [u8; 32], key: &Arc<DataKey>) {
+    fn keep(&self, id: Id, key: &Arc<DataKey>) {
         if !self.keep.is_zero() {
             let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
             keys.put(id, (Instant::now(), Arc::clone(key)));
@@ -180,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_kept_key_answers_its_own_context_only() {
-        let cache = Cache::new(Duration::from_secs(60));
+        let cache = Cache::new(Duration::from_mins(1));
         cache.keep(Cache::id(b"wrapped", &context(&[("a", "bc")])), &key());
         assert!(cache.get(&Cache::id(b"wrapped", &context(&[("a", "bc")]))).is_some());
         assert!(cache.get(&Cache::id(b"wrapped", &context(&[("ab", "c")]))).is_none());

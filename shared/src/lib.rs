@@ -1,4 +1,28 @@
-#![doc = "Coffer."]
+//! A secret store on KMS and DynamoDB that speaks credstash.
+//!
+//! An event comes in from one of two origins (HTTP or direct invoke), becomes one request, is
+//! applied to the coffer, and its answer leaves the way it came:
+//!
+//! ```text
+//! event -> Origin -> Operation (request) -> Coffer -> Keys (KMS)      -> answer -> Origin
+//!                                              \-> envelope (pure)
+//!                                              \-> Store (DynamoDB)
+//! ```
+//!
+//! | room | what it is for | what it may not know |
+//! |---|---|---|
+//! | [`secret`], [`name`], [`context`], [`moment`], [`generate`] | the words: types that are right once they are made | AWS, Lambda |
+//! | [`row`], [`envelope`] | rows, sealed and opened; pure functions | AWS, async, tables |
+//! | [`keys`] | data keys from KMS | DynamoDB, the layout of a row's ciphertext |
+//! | [`store`] | rows in DynamoDB | KMS, plaintext |
+//! | [`failure`] | what AWS answers when it does not do its part | what was asked for |
+//! | [`coffer`] | put, get and list | Lambda, HTTP, JSON |
+//! | [`fields`], [`cursor`], [`event`] | requests read, answers written | crypto |
+//! | [`lambda`] | settings, clients, the log, the runtime's loop | crypto |
+//! | [`error`] | the one error, and its one meeting with the wire | everything |
+//!
+//! The functions, one binary a verb, use [`lambda::Operation`] and what it hands them.
+
 pub mod coffer;
 pub mod context;
 pub mod cursor;

@@ -1,5 +1,7 @@
 //! Every row that another program wrote, opened or refused as `vectors.json` says.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 use std::collections::BTreeMap;
 
 use base64::prelude::{BASE64_STANDARD, Engine};

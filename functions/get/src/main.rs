@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use coffer::coffer::{Coffer, Description, Which};
 use coffer::context::Context;
+use coffer::envelope::Dialect;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
@@ -60,7 +61,7 @@ impl Operation for Request {
             description: Description { context: None, ..got.description },
             secret: got.secret,
             stages: got.stages,
-            dialect: got.dialect.map(|dialect| dialect.as_str()),
+            dialect: got.dialect.map(Dialect::as_str),
         })?;
         Ok(answer.of_version(version))
     }

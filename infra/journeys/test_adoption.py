@@ -1,0 +1,113 @@
+"""A stack on a table and a key that were there before it. Both deploys are real ones."""
+
+import subprocess
+
+import pytest
+from adoption import ALIAS, TABLE, add_names_index, adopt
+from conftest import LOCAL, Stack
+
+OLD = "written/by/credstash"
+
+
+@pytest.fixture
+def adopted():
+    """Deploys a second stack on a table and a key that credstash made: `adopted("read")`."""
+    return lambda legacy: Stack(adopt(legacy))
+
+
+@pytest.fixture(scope="module")
+def credstash_there():
+    """credstash's command line as the account's root, on the old table."""
+
+    def run(*arguments):
+        command = [LOCAL / "journeys/bin/credstash", "-t", TABLE, *arguments]
+        done = subprocess.run(command, cwd=LOCAL / "tmp", capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def test_an_old_table_is_read_written_and_listed(adopted, credstash_there, kms, name):
+    stack = adopted("read")
+    assert stack.table == TABLE
+    for _, got in stack.both("get", {"name": OLD}):
+        assert (got.body["secret"], got.body["dialect"]) == ("ten years ago", "credstash")
+    stack.put(name, "by coffer")
+    assert credstash_there("get", "-n", name)[1] == "by coffer"
+    assert credstash_there("put", "-a", "-k", ALIAS, name, "by credstash")[0] == 0
+    assert stack.get(name)["secret"] == "by credstash"
+
+    # A credstash table has no index of revisions, and none can be added.
+    revision = stack.get(name, version=1)["revision"]
+    answer = stack.invoke("get", {"name": name, "revision": revision})
+    assert answer.code == "Unavailable"
+    assert f"table/{TABLE}/index/revision" in answer.log
+
+    # Nor one of names, until it is added as the README says.
+    listed = stack.invoke("list", {})
+    if listed.code != "OK":
+        assert listed.code == "Unavailable"
+        assert f"table/{TABLE}/index/names" in listed.log
+        assert "the table's indexes" in listed.log
+        add_names_index()
+        listed = stack.invoke("list", {"limit": 1000})
+    assert {OLD, name} <= {entry["name"] for entry in listed.body["secrets"]}
+
+    # Names that Coffer would not put, but that are there.
+    for odd in ("/prod/db", "a//b", "tab\there", "x" * 600):
+        assert credstash_there("put", "-k", ALIAS, odd, f"value of {odd}")[0] == 0
+        assert stack.get(odd)["secret"] == f"value of {odd}"
+        assert stack.invoke("list", {"name": odd}).body["versions"][0]["name"] == odd
+        assert stack.invoke("put", {"name": odd, "secret": "s"}).code == "Invalid"
+        assert stack.invoke("get", {"name": f"{odd}//"}).code == "Invalid"
+    more, names = {}, set()
+    while True:
+        page = stack.invoke("list", {"limit": 1, **more}).body
+        names |= {entry["name"] for entry in page["secrets"]}
+        if "next" not in page:
+            break
+        more = {"next": page["next"]}
+    assert {OLD, name, "/prod/db", "a//b", "tab\there", "x" * 600} <= names
+
+
+def test_a_data_key_that_is_kept_opens_without_kms(adopted, kms, faults, name):
+    """The second stack keeps data keys for an hour; the first asks KMS each time."""
+    stack = adopted("read")
+    stack.put(name, "s", context={"app": "web"})
+    stack.get(name, context={"app": "web"})
+    faults.calls()
+    for _ in range(3):
+        stack.get(name, context={"app": "web"})
+    assert faults.calls().get("kms:Decrypt", 0) == 0
+    assert stack.invoke("get", {"name": name}).code == "Forbidden"
+    assert stack.invoke("get", {"name": name, "context": {"app": "w"}}).code == "Forbidden"
+    # What is kept is verified all the same.
+    row = stack.row(name)
+    stack.rows.put_item(Item={**row, "comment": "edited"})
+    assert stack.invoke("get", {"name": name, "context": {"app": "web"}}).code == "Integrity"
+
+
+def test_a_stack_that_refuses_legacy_rows_refuses_them_all(adopted, name):
+    stack = adopted("refuse")
+    stack.put(name, "s")
+    assert stack.get(name)["secret"] == "s"
+    row = stack.row(name)
+    del row["seal"]
+    stack.rows.put_item(Item=row)
+    for refused in (name, OLD):
+        for origin, answer in stack.both("get", {"name": refused}):
+            assert answer.code == "Integrity"
+            assert answer.status == (500 if origin == "http" else None)
+            assert "legacy" in answer.message
+
+
+def test_a_table_is_not_adopted_without_its_key():
+    deploy = LOCAL.parent / "infra/local/deploy"
+    parameters = f"Architecture=x86_64 ExistingTableName={TABLE}"
+    done = subprocess.run(
+        [deploy, "--stack-name", "keyless", "--parameter-overrides", parameters],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "ExistingKeyArn" in done.stdout + done.stderr

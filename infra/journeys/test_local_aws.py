@@ -1,0 +1,150 @@
+"""What the local AWS adds to ministack, against what AWS documents. If one of these fails, other
+journeys prove nothing."""
+
+import pytest
+from conftest import ACCOUNT, NUMBERS, REGION, allow, client, user
+
+
+@pytest.fixture(scope="module")
+def key(kms):
+    return kms.create_key()["KeyMetadata"]["Arn"]
+
+
+def code(call, *arguments, **named):
+    try:
+        call(*arguments, **named)
+    except Exception as error:
+        return error.response["Error"]["Code"]
+    return "OK"
+
+
+def wrapped(kms, key, **context):
+    return kms.generate_data_key(KeyId=key, NumberOfBytes=64, EncryptionContext=context)
+
+
+def test_kms_refuses_what_was_tampered_with(kms, key):
+    data_key = wrapped(kms, key, a="b")
+    blob = data_key["CiphertextBlob"]
+    opened = kms.decrypt(CiphertextBlob=blob, EncryptionContext={"a": "b"})
+    assert opened["Plaintext"] == data_key["Plaintext"]
+    for position in range(0, len(blob), 7):
+        changed = bytearray(blob)
+        changed[position] ^= 1
+        refused = code(
+            kms.decrypt, CiphertextBlob=bytes(changed), EncryptionContext={"a": "b"}
+        )
+        assert refused == "InvalidCiphertextException", position
+    for context in ({}, {"a": "c"}, {"a": "b", "c": "d"}):
+        refused = code(kms.decrypt, CiphertextBlob=blob, EncryptionContext=context)
+        assert refused == "InvalidCiphertextException"
+
+
+def test_kms_refuses_the_wrong_key_and_what_is_too_large(kms, key):
+    other = kms.create_key()["KeyMetadata"]["Arn"]
+    blob = wrapped(kms, key)["CiphertextBlob"]
+    assert code(kms.decrypt, CiphertextBlob=blob, KeyId=other) == "IncorrectKeyException"
+    assert code(kms.decrypt, CiphertextBlob=blob, KeyId=key) == "OK"
+    assert code(kms.encrypt, KeyId=key, Plaintext=b"x" * 4097) == "ValidationException"
+    large = {"k": "v" * 8192}
+    assert (
+        code(kms.generate_data_key, KeyId=key, NumberOfBytes=64, EncryptionContext=large)
+        == "ValidationException"
+    )
+
+
+def test_kms_reencrypts_and_rotates(kms, key):
+    other = kms.create_key()["KeyMetadata"]["Arn"]
+    data_key = wrapped(kms, key, a="b")
+    moved = kms.re_encrypt(
+        CiphertextBlob=data_key["CiphertextBlob"],
+        SourceEncryptionContext={"a": "b"},
+        DestinationKeyId=other,
+        DestinationEncryptionContext={"c": "d"},
+    )
+    assert moved["SourceKeyId"] == key and moved["KeyId"] == other
+    blob = moved["CiphertextBlob"]
+    opened = kms.decrypt(CiphertextBlob=blob, KeyId=other, EncryptionContext={"c": "d"})
+    assert opened["Plaintext"] == data_key["Plaintext"]
+    kms.rotate_key_on_demand(KeyId=key)
+    assert len(kms.list_key_rotations(KeyId=key)["Rotations"]) == 1
+
+
+def test_iam_knows_the_encryption_context(iam, kms, key):
+    policy = allow("kms:GenerateDataKey", key)
+    policy["Statement"][0]["Condition"] = {
+        "StringEquals": {"kms:EncryptionContext:app": "web"}
+    }
+    there = client("kms", user(iam, f"context-{next(NUMBERS)}", policy))
+    generate = there.generate_data_key
+    right = code(generate, KeyId=key, NumberOfBytes=64, EncryptionContext={"app": "web"})
+    wrong = code(generate, KeyId=key, NumberOfBytes=64, EncryptionContext={"app": "other"})
+    assert (right, wrong) == ("OK", "AccessDeniedException")
+
+
+def test_iam_knows_leading_keys_attributes_and_select(iam, stack, name):
+    stack.put(name, "s")
+    table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{stack.table}"
+    policy = allow("dynamodb:Query", table)
+    policy["Statement"][0]["Condition"] = {
+        "ForAllValues:StringEquals": {
+            "dynamodb:LeadingKeys": [name],
+            "dynamodb:Attributes": ["name", "version"],
+        },
+        "StringEquals": {"dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
+    }
+    there = client("dynamodb", user(iam, f"keys-{next(NUMBERS)}", policy))
+
+    def query(of, attribute, **more):
+        return code(
+            there.query,
+            TableName=stack.table,
+            KeyConditionExpression="#n = :n",
+            ProjectionExpression="#a",
+            ExpressionAttributeNames={"#n": "name", "#a": attribute},
+            ExpressionAttributeValues={":n": {"S": of}},
+            **more,
+        )
+
+    select = {"Select": "SPECIFIC_ATTRIBUTES"}
+    assert query(name, "version", **select) == "OK"
+    assert query(name, "contents", **select) == "AccessDeniedException"
+    assert query("another", "version", **select) == "AccessDeniedException"
+    whole = code(
+        there.query,
+        TableName=stack.table,
+        KeyConditionExpression="#n = :n",
+        ExpressionAttributeNames={"#n": "name"},
+        ExpressionAttributeValues={":n": {"S": name}},
+    )
+    assert whole == "AccessDeniedException"
+
+
+def test_a_local_index_fetches_whole_rows(stack, name):
+    revision = stack.put(name, "s")["revision"]
+    query = {
+        "IndexName": "revision",
+        "KeyConditionExpression": "#n = :n AND #r = :r",
+        "ExpressionAttributeNames": {"#n": "name", "#r": "revision"},
+        "ExpressionAttributeValues": {":n": name, ":r": revision.encode()},
+    }
+    assert "contents" not in stack.rows.query(**query)["Items"][0]
+    assert "contents" in stack.rows.query(**query, Select="ALL_ATTRIBUTES")["Items"][0]
+
+
+def test_a_scan_of_an_index_keeps_names_together(stack, name):
+    for suffix in "ab":
+        for _ in range(3):
+            stack.put(f"{name}/{suffix}", "s")
+    items = stack.rows.scan(IndexName="names")["Items"]
+    found = [item["name"] for item in items if item["name"].startswith(name)]
+    assert found == [f"{name}/{suffix}" for suffix in "aaabbb"]
+
+
+def test_faults_come_and_go(kms, key, faults):
+    blob = wrapped(kms, key)["CiphertextBlob"]
+    faults.set({"service": "kms", "operation": "Decrypt", "kind": "throttle", "count": 1})
+    faults.calls()
+    assert code(kms.decrypt, CiphertextBlob=blob) == "ThrottlingException"
+    assert code(kms.decrypt, CiphertextBlob=blob) == "OK"
+    assert faults.calls() == {"kms:Decrypt": 2}
+    assert faults.calls() == {}

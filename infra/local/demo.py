@@ -1,0 +1,125 @@
+"""Shows what the stack does: each step is a real call, and its answer is compared."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import urllib3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+LOCAL = Path(__file__).parents[2] / ".local"
+CLIENT = "credstash-client"
+TABLE, KEY = os.environ["COFFER_TABLE"], os.environ["COFFER_KEY_ARN"]
+RUN = os.urandom(3).hex()
+
+
+def say(text):
+    print(f"\n\033[1m{text}\033[0m")
+
+
+def expect(actual, expected):
+    if actual != expected:
+        sys.exit(f"That is not what was put: {actual!r}")
+
+
+def invoke(verb, request):
+    print(f"$ aws lambda invoke {verb}  {json.dumps(request, ensure_ascii=False)}")
+    answer = boto3.client("lambda").invoke(
+        FunctionName=os.environ[f"COFFER_{verb.upper()}_FUNCTION"], Payload=json.dumps(request)
+    )
+    body = json.loads(answer["Payload"].read())
+    print(json.dumps(body, ensure_ascii=False))
+    return body
+
+
+def http(method, path, body=None, signed=True):
+    print(f"$ {'signed ' if signed else ''}{method} {path}  {json.dumps(body) if body else ''}")
+    url = os.environ["COFFER_API_URL"] + path
+    data = json.dumps(body).encode() if body else None
+    request = AWSRequest(method, url, data=data, headers={"content-type": "application/json"})
+    if signed:
+        SigV4Auth(Credentials("test", "test"), "execute-api", os.environ["AWS_REGION"]).add_auth(
+            request
+        )
+    response = urllib3.request(method, url, body=data, headers=dict(request.headers))
+    print(response.status, response.data.decode())
+    return response.data.decode()
+
+
+def credstash(*arguments):
+    """credstash as published, as an IAM user whom the key policy admits."""
+    print(f"$ credstash {' '.join(arguments)}")
+    iam, account = boto3.client("iam"), KEY.split(":")[4]
+    table = f"arn:aws:dynamodb:{os.environ['AWS_REGION']}:{account}:table/{TABLE}"
+    statements = [
+        {"Effect": "Allow", "Action": f"dynamodb:{verb}", "Resource": table}
+        for verb in ("GetItem", "PutItem", "Query", "Scan")
+    ] + [{"Effect": "Allow", "Action": ["kms:GenerateDataKey", "kms:Decrypt"], "Resource": KEY}]
+    try:
+        iam.create_user(UserName=CLIENT)
+    except iam.exceptions.EntityAlreadyExistsException:
+        pass
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_user_policy(UserName=CLIENT, PolicyName="credstash", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=CLIENT)["AccessKey"]
+    environment = {
+        **os.environ,
+        "HOME": str(LOCAL / "tmp"),
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+    }
+    try:
+        done = subprocess.run(
+            [LOCAL / "journeys/bin/credstash", "-t", TABLE, *arguments],
+            env=environment, cwd=LOCAL / "tmp", capture_output=True, text=True, check=True,
+        )
+    finally:
+        iam.delete_access_key(UserName=CLIENT, AccessKeyId=key["AccessKeyId"])
+    print(done.stdout.rstrip())
+    return done.stdout
+
+
+one, two, old = (f"demo-{RUN}/{name}" for name in ("database", "api-token", "old"))
+
+say("Put a secret by lambda invoke, get it over HTTP")
+invoke("put", {"name": one, "secret": "pässwörd 🔑", "comment": "the app's own user"})
+expect(json.loads(http("GET", f"/secrets/{one}"))["secret"], "pässwörd 🔑")
+
+say("Put one by signed HTTP, under an encryption context; get it by lambda invoke")
+http("PUT", f"/secrets/{two}", {"secret": "t0ken", "context": {"app": "web"}})
+expect(invoke("get", {"name": two, "context": {"app": "web"}})["secret"], "t0ken")
+
+say("Without its context it stays closed, and without a signature nobody gets in")
+invoke("get", {"name": two})
+http("GET", f"/secrets/{one}", signed=False)
+
+say("Rotate by hand: a generated value becomes the next version, the one before stays as AWSPREVIOUS")
+invoke("put", {"name": one, "generate": {"length": 24, "require_each_included_type": True}})
+invoke("get", {"name": one})
+expect(invoke("get", {"name": one, "stage": "AWSPREVIOUS"})["secret"], "pässwörd 🔑")
+
+say("credstash 1.17.1, as published, reads what Coffer wrote")
+expect(credstash("get", "-n", two, "app=web"), "t0ken")
+
+say("Coffer opens what credstash wrote")
+credstash("put", "-k", KEY, old, "ten years old")
+expect(invoke("get", {"name": old})["secret"], "ten years old")
+
+say("A row whose comment was edited in the table is refused")
+row = {"name": one, "version": f"{1:019}"}
+boto3.resource("dynamodb").Table(TABLE).update_item(
+    Key=row, UpdateExpression="SET #c = :c",
+    ExpressionAttributeNames={"#c": "comment"}, ExpressionAttributeValues={":c": "edited"},
+)
+expect(invoke("get", {"name": one, "version": 1})["errorType"], "Integrity")
+
+say("List the names, and the versions of one")
+http("GET", f"/names/demo-{RUN}")
+http("GET", f"/versions/{one}")
+
+say("All of this ran on the template that you deploy. `make stop` ends the local AWS.")
