@@ -2,12 +2,14 @@
 # make demo    the same, and shows what it does
 # make test    every test
 # make lint    every check of form
+# make bench   what get adds to the AWS calls it makes
 
 SHELL := bash
+COFFER_LOCAL ?= $(CURDIR)/.local
 local := .local
 python ?= python3
 venvs := $(patsubst infra/local/requirements/%.in,%,$(wildcard infra/local/requirements/*.in))
-node := PATH="$(CURDIR)/$(local)/journeys/bin:$$PATH"
+node := NODE_DISABLE_COMPILE_CACHE=1 PATH="$(CURDIR)/$(local)/journeys/bin:$$PATH"
 
 .PHONY: local demo stop test lint tools bench
 .SECONDARY:
@@ -16,7 +18,7 @@ local: tools
 	@infra/local/up
 
 demo: local
-	@infra/local/demo
+	@source $(COFFER_LOCAL)/env && $(local)/journeys/bin/python infra/demo.py
 
 stop:
 	@infra/local/down
@@ -24,13 +26,20 @@ stop:
 test: tools
 	@infra/local/test
 
+bench: local
+	@source $(COFFER_LOCAL)/env && $(local)/journeys/bin/python infra/bench.py
+
 lint: tools $(local)/cargo/bin/cargo-deny
 	@infra/local/lint
 
 tools: $(venvs:%=$(local)/%/.installed) $(local)/node/bundle.js
 
 # Pinned by version and hash. All in .local, one environment for each tool: their pins disagree.
+# To renew a pin, edit its .in file and run, with uv:
+#   uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+#     --no-header --no-strip-extras NAME.in -o NAME.txt
 $(local)/%/.installed: infra/local/requirements/%.txt
+	@$(python) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	@echo "Installing $* into $(local)/$*"
 	@$(python) -m venv --clear $(local)/$*
 	@$(local)/$*/bin/pip --quiet --disable-pip-version-check install --no-deps --require-hashes -r $<

@@ -3,8 +3,9 @@
 import json
 import os
 import subprocess
+import tempfile
 
-from conftest import LOCAL, ROOT, client
+from conftest import ROOT, TOOLS, client
 
 STACK = "adopted"
 TABLE = "old-credential-store"
@@ -14,11 +15,10 @@ ALIAS = "alias/old-credstash"
 def adopt(legacy="read"):
     """Makes what is not there yet, deploys, and answers the stack's name."""
     key_arn = make_key()
-    environment = {**os.environ, "HOME": str(LOCAL / "tmp")}
 
     def credstash(*arguments):
-        command = [LOCAL / "journeys/bin/credstash", "-t", TABLE, *arguments]
-        subprocess.run(command, check=True, env=environment, cwd=LOCAL / "tmp", capture_output=True)
+        code, out, err = as_root(*arguments)
+        assert code == 0, out + err
 
     if TABLE not in client("dynamodb").list_tables()["TableNames"]:
         credstash("setup")
@@ -35,6 +35,16 @@ def adopt(legacy="read"):
     done = subprocess.run(deploy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return STACK
+
+
+def as_root(*arguments):
+    """credstash's command line as the account's root, on the old table. Answers (exit code,
+    stdout, stderr)."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [TOOLS / "journeys/bin/credstash", "-t", TABLE, *arguments]
+        environment = {**os.environ, "HOME": home}
+        done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
 
 
 def make_key():

@@ -19,7 +19,7 @@ from botocore.credentials import Credentials
 from boto3.dynamodb.conditions import Key
 
 ROOT = Path(__file__).parents[2]
-LOCAL = ROOT / ".local"
+TOOLS = ROOT / ".local"
 ENDPOINT = os.environ["AWS_ENDPOINT_URL"]
 REGION = os.environ["AWS_REGION"]
 ACCOUNT = os.environ["COFFER_KEY_ARN"].split(":")[4]
@@ -293,6 +293,7 @@ def client_environment(iam, stack):
         "AWS_SECRET_ACCESS_KEY": keys.secret_key,
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "NODE_DISABLE_COMPILE_CACHE": "1",
     }
 
 
@@ -303,7 +304,7 @@ def credstash(client_environment, stack, tmp_path_factory):
 
     def run(*arguments):
         done = subprocess.run(
-            [LOCAL / "journeys/bin/credstash", "-t", stack.table, *arguments],
+            [TOOLS / "journeys/bin/credstash", "-t", stack.table, *arguments],
             env={**client_environment, "HOME": str(home)},
             cwd=home,
             capture_output=True,
@@ -319,7 +320,7 @@ def credstash(client_environment, stack, tmp_path_factory):
 def nodecredstash(client_environment, stack):
     """nodecredstash, as published but bundled: `call("getSecret", name=...)`."""
     process = subprocess.Popen(
-        [LOCAL / "journeys/bin/node", LOCAL / "node/bundle.js"],
+        [TOOLS / "journeys/bin/node", TOOLS / "node/bundle.js"],
         env=client_environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

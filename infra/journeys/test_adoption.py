@@ -3,8 +3,8 @@
 import subprocess
 
 import pytest
-from adoption import ALIAS, TABLE, add_names_index, adopt
-from conftest import LOCAL, Stack
+from adoption import ALIAS, TABLE, add_names_index, adopt, as_root
+from conftest import ROOT, Stack
 
 OLD = "written/by/credstash"
 
@@ -15,26 +15,14 @@ def adopted():
     return lambda legacy: Stack(adopt(legacy))
 
 
-@pytest.fixture(scope="module")
-def credstash_there():
-    """credstash's command line as the account's root, on the old table."""
-
-    def run(*arguments):
-        command = [LOCAL / "journeys/bin/credstash", "-t", TABLE, *arguments]
-        done = subprocess.run(command, cwd=LOCAL / "tmp", capture_output=True, text=True)
-        return done.returncode, done.stdout, done.stderr
-
-    return run
-
-
-def test_an_old_table_is_read_written_and_listed(adopted, credstash_there, kms, name):
+def test_an_old_table_is_read_written_and_listed(adopted, name):
     stack = adopted("read")
     assert stack.table == TABLE
     for _, got in stack.both("get", {"name": OLD}):
         assert (got.body["secret"], got.body["dialect"]) == ("ten years ago", "credstash")
     stack.put(name, "by coffer")
-    assert credstash_there("get", "-n", name)[1] == "by coffer"
-    assert credstash_there("put", "-a", "-k", ALIAS, name, "by credstash")[0] == 0
+    assert as_root("get", "-n", name)[1] == "by coffer"
+    assert as_root("put", "-a", "-k", ALIAS, name, "by credstash")[0] == 0
     assert stack.get(name)["secret"] == "by credstash"
 
     # A credstash table has no index of revisions, and none can be added.
@@ -55,7 +43,7 @@ def test_an_old_table_is_read_written_and_listed(adopted, credstash_there, kms, 
 
     # Names that Coffer would not put, but that are there.
     for odd in ("/prod/db", "a//b", "tab\there", "x" * 600):
-        assert credstash_there("put", "-k", ALIAS, odd, f"value of {odd}")[0] == 0
+        assert as_root("put", "-k", ALIAS, odd, f"value of {odd}")[0] == 0
         assert stack.get(odd)["secret"] == f"value of {odd}"
         assert stack.invoke("list", {"name": odd}).body["versions"][0]["name"] == odd
         assert stack.invoke("put", {"name": odd, "secret": "s"}).code == "Invalid"
@@ -70,7 +58,7 @@ def test_an_old_table_is_read_written_and_listed(adopted, credstash_there, kms, 
     assert {OLD, name, "/prod/db", "a//b", "tab\there", "x" * 600} <= names
 
 
-def test_a_data_key_that_is_kept_opens_without_kms(adopted, kms, faults, name):
+def test_a_data_key_that_is_kept_opens_without_kms(adopted, faults, name):
     """The second stack keeps data keys for an hour; the first asks KMS each time."""
     stack = adopted("read")
     stack.put(name, "s", context={"app": "web"})
@@ -102,7 +90,7 @@ def test_a_stack_that_refuses_legacy_rows_refuses_them_all(adopted, name):
 
 
 def test_a_table_is_not_adopted_without_its_key():
-    deploy = LOCAL.parent / "infra/local/deploy"
+    deploy = ROOT / "infra/local/deploy"
     parameters = f"Architecture=x86_64 ExistingTableName={TABLE}"
     done = subprocess.run(
         [deploy, "--stack-name", "keyless", "--parameter-overrides", parameters],

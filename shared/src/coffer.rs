@@ -21,7 +21,7 @@ use crate::store::{Inserted, Key, Page, Store};
 #[derive(Debug)]
 pub struct Coffer {
     keys: Option<Keys>,
-    store: Store,
+    store: Option<Store>,
     legacy: Legacy,
 }
 
@@ -37,17 +37,17 @@ pub enum Legacy {
 /// A secret to be put.
 #[derive(Debug)]
 pub struct Put {
-    /// Its name.
+    /// The name of the secret.
     pub name: Name,
-    /// Its value.
+    /// The plaintext, or how to make it.
     pub value: Value,
-    /// What must be known to open it.
+    /// The encryption context that KMS binds the data key to: needed again to open it.
     pub context: Context,
-    /// What people should know of it. Empty is as none.
+    /// Free text, shown by list. Empty is as none.
     pub comment: Option<String>,
-    /// When it is over.
+    /// The second from which on it is refused, and removed some time later; never if none.
     pub expires_at: Option<Moment>,
-    /// Which version it is to be; the next one if not said.
+    /// The version it is to become, if that is free; the one after the highest if none.
     pub version: Option<Version>,
 }
 
@@ -67,7 +67,7 @@ pub struct Stored {
     pub name: Name,
     /// The version that it became.
     pub version: Version,
-    /// Its mark.
+    /// The random mark by which this very write can be told from any other.
     pub revision: Revision,
 }
 
@@ -78,7 +78,7 @@ pub enum Which {
     Stage(Stage),
     /// The one with this sort key.
     Version(Label),
-    /// The one with this mark.
+    /// The one with this revision.
     Revision(Revision),
 }
 
@@ -102,19 +102,19 @@ pub struct Description {
     pub name: String,
     /// The version, a number wherever it is one.
     pub version: Label,
-    /// Its mark.
+    /// The random mark of the write; rows of most other clients have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<Revision>,
-    /// What people should know of it.
+    /// Free text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// When it was put.
+    /// When it was put, to the second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Moment>,
-    /// When it is over.
+    /// The second from which on it is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Moment>,
-    /// The encryption context it was put with.
+    /// The encryption context it was put with; none if that was empty or is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<std::collections::BTreeMap<String, String>>,
 }
@@ -141,9 +141,10 @@ impl Coffer {
     const PAGES: u32 = 32;
     const BYTES: usize = 1 << 20;
 
-    /// Opens secrets with `keys` and keeps them in `store`. Without keys it can list.
+    /// Opens secrets with `keys` and keeps them in `store`. What lacks answers
+    /// [`Error::Unavailable`] once it is needed: to list takes no keys.
     #[must_use]
-    pub fn new(keys: Option<Keys>, store: Store, legacy: Legacy) -> Self {
+    pub fn new(keys: Option<Keys>, store: Option<Store>, legacy: Legacy) -> Self {
         Self { keys, store, legacy }
     }
 
@@ -173,7 +174,7 @@ impl Coffer {
         let highest = async {
             match put.version {
                 Some(version) => Ok(version),
-                None => next(self.store.highest(&put.name).await?),
+                None => next(self.store()?.highest(&put.name).await?),
             }
         };
         let (version, data_key) = tokio::try_join!(highest, self.keys()?.generate(&put.context))?;
@@ -182,7 +183,7 @@ impl Coffer {
         let mut pause = Pause::default();
         loop {
             let row = seal.as_version(version, &data_key)?;
-            match self.store.insert(row).await? {
+            match self.store()?.insert(row).await? {
                 Inserted::Done => {
                     return Ok(Stored { name: put.name, version, revision });
                 }
@@ -194,17 +195,20 @@ impl Coffer {
                 }
                 Inserted::Taken => {
                     pause.wait().await?;
-                    version = next(self.store.highest(&put.name).await?)?;
+                    version = next(self.store()?.highest(&put.name).await?)?;
                 }
             }
         }
     }
 
-    /// Opens one version with one call to DynamoDB and one to KMS.
+    /// Opens one version with one call to DynamoDB and one to KMS. (A version that is not there is
+    /// looked for once more, as the unpadded number of an old client.)
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Forbidden`] for the wrong context, [`Error::Expired`],
-    /// [`Error::Integrity`], [`Error::Unsealed`], [`Error::Malformed`], [`Error::Unavailable`].
+    /// [`Error::NotFound`], or [`Error::Invalid`] where nothing is found and the name or version is
+    /// none that could be put; [`Error::Forbidden`] for the wrong context; [`Error::Expired`];
+    /// [`Error::Integrity`], [`Error::Foreign`], [`Error::Unsealed`] or [`Error::Malformed`] for a
+    /// row that is not opened; [`Error::Unavailable`].
     pub async fn get(&self, name: &Name, which: &Which, context: &Context) -> Result<Got, Error> {
         let (row, stages) = self.find(name, which).await.map_err(|e| for_name(name, e))?;
         let (secret, dialect) = self.open(&row, context).await?;
@@ -237,7 +241,7 @@ impl Coffer {
         // many versions leave few names, each page reads twice as much as the one before.
         let mut size = i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1);
         for page in 1.. {
-            let Page { rows, last } = self.store.names(prefix, from.take(), size).await?;
+            let Page { rows, last } = self.store()?.names(prefix, from.take(), size).await?;
             for row in rows {
                 // A version put since to a name that was listed sorts behind the cursor.
                 if name_of(&row) == resumed.as_deref() {
@@ -266,10 +270,11 @@ impl Coffer {
         Ok(Listed { descriptions, next: None })
     }
 
-    /// The versions of one secret, highest first, from the names index.
+    /// The versions of one secret, highest first, from the names index; at most `limit` of them.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Unavailable`].
+    /// [`Error::NotFound`], or [`Error::Invalid`] where nothing is found and the name is none that
+    /// could be put; [`Error::Unavailable`].
     pub async fn versions(
         &self,
         name: &Name,
@@ -280,7 +285,7 @@ impl Coffer {
         let after = after.map(|key| Key { name: name.as_str().to_owned(), ..key });
         let limit = i32::try_from(limit).unwrap_or(i32::MAX - 1);
         // One more than asked for, so that the last answer has no `next`.
-        let Page { mut rows, mut last } = self.store.versions(name, after, limit + 1).await?;
+        let Page { mut rows, mut last } = self.store()?.versions(name, after, limit + 1).await?;
         if rows.is_empty() && first {
             return Err(for_name(name, not_found()));
         }
@@ -294,30 +299,31 @@ impl Coffer {
     }
 
     fn keys(&self) -> Result<&Keys, Error> {
-        self.keys.as_ref().ok_or_else(|| Error::Unavailable {
-            message: "This function has no KMS key. Ask the stack's operator.".into(),
-            source: "COFFER_KEY_ARN is not set".into(),
-        })
+        self.keys.as_ref().ok_or_else(|| unset("COFFER_KEY_ARN is not set: deploy the template"))
+    }
+
+    fn store(&self) -> Result<&Store, Error> {
+        self.store.as_ref().ok_or_else(|| unset("COFFER_TABLE is not set: deploy the template"))
     }
 
     async fn find(&self, name: &Name, which: &Which) -> Result<(Row, Option<Vec<Stage>>), Error> {
         match which {
             Which::Stage(Stage::Current) => {
-                let row = self.store.newest(name, 1).await?.into_iter().next();
+                let row = self.store()?.newest(name, 1).await?.into_iter().next();
                 Ok((row.ok_or_else(not_found)?, Some(vec![Stage::Current])))
             }
             Which::Stage(Stage::Previous) => {
-                let row = self.store.newest(name, 2).await?.into_iter().nth(1);
+                let row = self.store()?.newest(name, 2).await?.into_iter().nth(1);
                 Ok((row.ok_or_else(not_found)?, Some(vec![Stage::Previous])))
             }
             Which::Stage(Stage::Pending) => Err(not_found()),
             Which::Version(label) => {
                 // Two more tell whether this is the highest version or the one below it.
                 let padded = label.padded();
-                let mut found = self.store.version(name, &padded, 2).await?;
+                let mut found = self.store()?.version(name, &padded, 2).await?;
                 if found.is_none() && padded != *label {
                     // Written unpadded, before 2016.
-                    found = self.store.version(name, label, 2).await?;
+                    found = self.store()?.version(name, label, 2).await?;
                 }
                 let (row, above) = found.ok_or_else(|| match label.number() {
                     Some(number) if Version::new(number).is_some() => not_found(),
@@ -331,7 +337,7 @@ impl Coffer {
                 Ok((row, Some(stages)))
             }
             Which::Revision(revision) => {
-                let row = self.store.revision(name, revision).await?;
+                let row = self.store()?.revision(name, revision).await?;
                 Ok((row.ok_or_else(not_found)?, None))
             }
         }
@@ -483,6 +489,15 @@ fn refused(row: &Row, envelope: &Envelope<'_>, context: &Context) -> Error {
     }
 }
 
+fn unset(what: &'static str) -> Error {
+    Error::Unavailable {
+        message: "The function lacks a setting. Ask the stack's operator: the function's log \
+                  names it."
+            .into(),
+        source: what.into(),
+    }
+}
+
 /// A name that breaks the rules was asked for in case another client wrote it; where none did, the
 /// rule is the better answer.
 fn for_name(name: &Name, error: Error) -> Error {
@@ -505,8 +520,11 @@ fn too_large(most: usize) -> Error {
         );
     }
     Error::TooLarge(
-        format!("A secret with this name and description has at most {most} bytes. Shorten it, or keep it elsewhere and put the key to it here.")
-            .into(),
+        format!(
+            "A secret with this name and description has at most {most} bytes. Shorten it, or keep \
+             it elsewhere and put the key to it here."
+        )
+        .into(),
     )
 }
 

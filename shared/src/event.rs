@@ -235,9 +235,8 @@ mod tests {
     use super::*;
 
     fn event(more: &str) -> Box<RawValue> {
-        let event = format!(
-            r#"{{"version":"2.0","rawPath":"/secrets/x","requestContext":{{"http":{{"method":"PUT"}}}}{more}}}"#
-        );
+        let context = r#""requestContext":{"http":{"method":"PUT"}}"#;
+        let event = format!(r#"{{"version":"2.0","rawPath":"/secrets/x",{context}{more}}}"#);
         RawValue::from_string(event).unwrap()
     }
 
@@ -253,10 +252,10 @@ mod tests {
 
     #[test]
     fn path_query_and_body_are_one_request() {
-        let mut fields = read(
-            r#","pathParameters":{"name":"dev/db"},"rawQueryString":"context.a=b%20c&context.d.e=%C3%A4+f","body":"{\"version\":3}""#,
-        )
-        .unwrap();
+        let path = r#","pathParameters":{"name":"dev/db"}"#;
+        let query = r#","rawQueryString":"context.a=b%20c&context.d.e=%C3%A4+f""#;
+        let body = r#","body":"{\"version\":3}""#;
+        let mut fields = read(&format!("{path}{query}{body}")).unwrap();
         assert_eq!(fields.text("name").unwrap().unwrap(), "dev/db");
         assert_eq!(fields.number("version").unwrap(), Some(3));
         let context = fields.context("context").unwrap();

@@ -38,15 +38,23 @@ impl fmt::Display for Failure {
         if let Some(id) = request_id {
             write!(f, " (request {id})")?;
         }
-        match kind {
-            Kind::Broken => f.write_str(". An internal error of AWS's, beyond the retries."),
-            Kind::Busy => f.write_str(". Throttled beyond the retries: raise the quota or spread the load."),
-            Kind::Denied => f.write_str(". Allow this action on this resource in the function's role and, for KMS, in the key policy."),
-            Kind::Key => f.write_str(". Enable the key, or cancel its deletion."),
-            Kind::Missing => f.write_str(". It is not there: check the stack's parameters for table and key, and the table's indexes."),
-            Kind::Silent => f.write_str(". No answer within the time allowed: check the network path and AWS's health."),
-            Kind::Other => Ok(()),
-        }
+        f.write_str(match kind {
+            Kind::Broken => ". An internal error of AWS's, beyond the retries.",
+            Kind::Busy => ". Throttled beyond the retries: raise the quota or spread the load.",
+            Kind::Denied => {
+                ". Allow this action on this resource in the function's role and, for KMS, in the \
+                 key policy."
+            }
+            Kind::Key => ". Enable the key, or cancel its deletion.",
+            Kind::Missing => {
+                ". It is not there: check the stack's parameters for table and key, and the \
+                 table's indexes."
+            }
+            Kind::Silent => {
+                ". No answer within the time allowed: check the network path and AWS's health."
+            }
+            Kind::Other => "",
+        })
     }
 }
 

@@ -239,20 +239,14 @@ impl Fields {
         Ok(Some(fields))
     }
 
-    /// The rules of a value to be generated: an object with `length`, `exclude_characters`,
-    /// `exclude_lowercase`, `exclude_uppercase`, `exclude_numbers`, `exclude_punctuation` and
-    /// `require_each_included_type`. `path` is its name with a dot behind it.
+    /// The rules of a value to be generated: `generate`, an object with `length`,
+    /// `exclude_characters`, `exclude_lowercase`, `exclude_uppercase`, `exclude_numbers`,
+    /// `exclude_punctuation` and `require_each_included_type`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else, or what [`Rules::new`] refuses.
-    pub fn rules(
-        &mut self,
-        name: &'static str,
-        path: &'static str,
-    ) -> Result<Option<Rules>, Error> {
-        let Some(mut fields) = self.object(name, path)? else {
-            return Ok(None);
-        };
+    pub fn rules(&mut self) -> Result<Option<Rules>, Error> {
+        let Some(mut fields) = self.object("generate", "generate.")? else { return Ok(None) };
         let length = fields.number("length")?.unwrap_or(Rules::DEFAULT_LENGTH);
         let excluded = fields.text("exclude_characters")?.unwrap_or_default();
         let mut classes = Vec::new();

@@ -43,7 +43,7 @@ pub trait Operation: Sized + Send {
     fn apply(self, coffer: &Coffer) -> impl Future<Output = Result<Answer, Error>> + Send;
 }
 
-/// Runs `O` until Lambda ends the process. Fails only where the stack's settings are missing.
+/// Runs `O` until Lambda ends the process. A setting that is missing is told to every caller.
 #[must_use]
 pub fn run<O: Operation>() -> ExitCode {
     let settings = Settings::from_environment();
@@ -64,7 +64,7 @@ pub fn run<O: Operation>() -> ExitCode {
 }
 
 async fn serve<O: Operation>(settings: Settings) -> Result<(), lambda_runtime::Error> {
-    let coffer = &settings.coffer().await?;
+    let coffer = &settings.coffer().await;
     let handler = service_fn(|event| handle::<O>(coffer, event));
     Runtime::new(handler).run().await
 }
@@ -152,9 +152,8 @@ impl Settings {
         }
     }
 
-    async fn coffer(self) -> Result<Coffer, &'static str> {
+    async fn coffer(self) -> Coffer {
         let config = sdk(self.region).await;
-        let table = self.table.ok_or("COFFER_TABLE is not set: deploy with the template")?;
         let dynamodb = aws_sdk_dynamodb::Client::new(&config);
         let kms = self.key_arn.map(|arn| (aws_sdk_kms::Client::new(&config), arn));
         tokio::join!(warm_dynamodb(&dynamodb), async {
@@ -163,7 +162,8 @@ impl Settings {
             }
         });
         let keys = kms.map(|(client, arn)| Keys::new(client, arn, self.cache));
-        Ok(Coffer::new(keys, Store::new(dynamodb, table), self.legacy))
+        let store = self.table.map(|table| Store::new(dynamodb, table));
+        Coffer::new(keys, store, self.legacy)
     }
 }
 

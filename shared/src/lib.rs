@@ -11,7 +11,7 @@
 //!
 //! | room | what it is for | what it may not know |
 //! |---|---|---|
-//! | [`secret`], [`name`], [`context`], [`moment`], [`generate`] | the words: types that are right once they are made | AWS, Lambda |
+//! | [`secret`], [`name`], [`context`], [`moment`], [`generate`] | the words, right once made | AWS |
 //! | [`row`], [`envelope`] | rows, sealed and opened; pure functions | AWS, async, tables |
 //! | [`keys`] | data keys from KMS | DynamoDB, the layout of a row's ciphertext |
 //! | [`store`] | rows in DynamoDB | KMS, plaintext |

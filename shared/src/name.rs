@@ -138,8 +138,8 @@ impl Version {
 pub(crate) const OUT_OF_RANGE: &str = "`version` is a number from 1 to 9999999999999999999.";
 
 /// The sort key of a row that is there, whoever wrote it. Coffer writes only padded numbers; other
-/// clients wrote zeros, unpadded numbers and free text, all of which can be asked for and shown. (An
-/// unpadded number hides behind the same number padded.)
+/// clients wrote zeros, unpadded numbers and free text, all of which can be asked for and shown.
+/// (An unpadded number hides behind the same number padded.)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label(String);
 

@@ -141,7 +141,7 @@ proptest! {
             prop_assert_eq!(open(&row, &data_key(1)), Err(Refusal::Integrity));
         }
         // Without its seal a row is a legacy row, which is the stack's to refuse.
-        for attribute in row.keys().filter(|attribute| *attribute != "key" && *attribute != "seal") {
+        for attribute in row.keys().filter(|name| *name != "key" && *name != "seal") {
             let mut without = row.clone();
             without.remove(attribute);
             prop_assert!(open(&without, &data_key(1)).is_err(), "{}", attribute);

@@ -51,7 +51,7 @@ impl Operation for Request {
 fn value(fields: &mut Fields) -> Result<Value, Error> {
     let text = fields.secret("secret")?.map(Value::Given);
     let bytes = fields.secret_base64("secret_base64")?.map(Value::Given);
-    let generated = fields.rules("generate", "generate.")?.map(Value::Generated);
+    let generated = fields.rules()?.map(Value::Generated);
     let mut given = [text, bytes, generated].into_iter().flatten();
     match (given.next(), given.next()) {
         (Some(value), None) => Ok(value),

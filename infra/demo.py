@@ -12,7 +12,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-LOCAL = Path(__file__).parents[2] / ".local"
+LOCAL = Path(__file__).parents[1] / ".local"
 CLIENT = "credstash-client"
 TABLE, KEY = os.environ["COFFER_TABLE"], os.environ["COFFER_KEY_ARN"]
 RUN = os.urandom(3).hex()
@@ -24,11 +24,11 @@ def say(text):
 
 def expect(actual, expected):
     if actual != expected:
-        sys.exit(f"That is not what was put: {actual!r}")
+        sys.exit(f"Expected {expected!r}, got {actual!r}")
 
 
 def invoke(verb, request):
-    print(f"$ aws lambda invoke {verb}  {json.dumps(request, ensure_ascii=False)}")
+    print(f"> {verb}, by lambda invoke: {json.dumps(request, ensure_ascii=False)}")
     answer = boto3.client("lambda").invoke(
         FunctionName=os.environ[f"COFFER_{verb.upper()}_FUNCTION"], Payload=json.dumps(request)
     )
@@ -38,7 +38,7 @@ def invoke(verb, request):
 
 
 def http(method, path, body=None, signed=True):
-    print(f"$ {'signed ' if signed else ''}{method} {path}  {json.dumps(body) if body else ''}")
+    print(f"> {'signed' if signed else 'unsigned'} {method} {path} {json.dumps(body) if body else ''}")
     url = os.environ["COFFER_API_URL"] + path
     data = json.dumps(body).encode() if body else None
     request = AWSRequest(method, url, data=data, headers={"content-type": "application/json"})
@@ -48,7 +48,7 @@ def http(method, path, body=None, signed=True):
         )
     response = urllib3.request(method, url, body=data, headers=dict(request.headers))
     print(response.status, response.data.decode())
-    return response.data.decode()
+    return response.status, json.loads(response.data)
 
 
 def credstash(*arguments):
@@ -88,19 +88,19 @@ one, two, old = (f"demo-{RUN}/{name}" for name in ("database", "api-token", "old
 
 say("Put a secret by lambda invoke, get it over HTTP")
 invoke("put", {"name": one, "secret": "pässwörd 🔑", "comment": "the app's own user"})
-expect(json.loads(http("GET", f"/secrets/{one}"))["secret"], "pässwörd 🔑")
+expect(http("GET", f"/secrets/{one}")[1]["secret"], "pässwörd 🔑")
 
 say("Put one by signed HTTP, under an encryption context; get it by lambda invoke")
 http("PUT", f"/secrets/{two}", {"secret": "t0ken", "context": {"app": "web"}})
 expect(invoke("get", {"name": two, "context": {"app": "web"}})["secret"], "t0ken")
 
 say("Without its context it stays closed, and without a signature nobody gets in")
-invoke("get", {"name": two})
-http("GET", f"/secrets/{one}", signed=False)
+expect(invoke("get", {"name": two})["errorType"], "Forbidden")
+expect(http("GET", f"/secrets/{one}", signed=False)[0], 403)
 
 say("Rotate by hand: a generated value becomes the next version, the one before stays as AWSPREVIOUS")
 invoke("put", {"name": one, "generate": {"length": 24, "require_each_included_type": True}})
-invoke("get", {"name": one})
+expect(len(invoke("get", {"name": one})["secret"]), 24)
 expect(invoke("get", {"name": one, "stage": "AWSPREVIOUS"})["secret"], "pässwörd 🔑")
 
 say("credstash 1.17.1, as published, reads what Coffer wrote")
@@ -119,7 +119,9 @@ boto3.resource("dynamodb").Table(TABLE).update_item(
 expect(invoke("get", {"name": one, "version": 1})["errorType"], "Integrity")
 
 say("List the names, and the versions of one")
-http("GET", f"/names/demo-{RUN}")
-http("GET", f"/versions/{one}")
+listed = http("GET", f"/names/demo-{RUN}")[1]["secrets"]
+expect({entry["name"] for entry in listed}, {one, two, old})
+versions = http("GET", f"/versions/{one}")[1]["versions"]
+expect([entry["version"] for entry in versions], [2, 1])
 
 say("All of this ran on the template that you deploy. `make stop` ends the local AWS.")
