@@ -2,7 +2,7 @@
 # make demo    the same, and shows what it does
 # make test    every test
 # make lint    every check of form
-# make bench   what get adds to the AWS calls it makes
+# make bench   what Coffer adds to what it cannot do without
 
 SHELL := bash
 COFFER_LOCAL ?= $(CURDIR)/.local
@@ -27,7 +27,8 @@ test: tools
 	@infra/local/test
 
 bench: local
-	@source $(COFFER_LOCAL)/env && $(local)/journeys/bin/python infra/bench.py
+	@source $(COFFER_LOCAL)/env && cargo bench --quiet -p coffer --bench overhead && \
+		$(local)/journeys/bin/python infra/bench.py
 
 lint: tools $(local)/cargo/bin/cargo-deny
 	@infra/local/lint

@@ -167,6 +167,15 @@ def configured(stack):
 
 
 @pytest.mark.parametrize("verb", ["put", "get", "list"])
+def test_a_missing_setting_says_so(stack, configured, name, verb):
+    configured(verb, COFFER_TABLE="")
+    for origin, answer in stack.both(verb, request_of(verb, name)):
+        assert answer.code == "Unavailable"
+        assert "setting" in answer.message and "operator" in answer.message
+        assert origin == "http" or "COFFER_TABLE" in answer.log
+
+
+@pytest.mark.parametrize("verb", ["put", "get", "list"])
 def test_a_missing_table_says_so(stack, iam, configured, name, verb):
     role = stack.role(verb)
     policy = json.dumps(allow("dynamodb:*", "*"))

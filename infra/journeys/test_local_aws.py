@@ -135,8 +135,13 @@ def test_a_scan_of_an_index_keeps_names_together(stack, name):
     for suffix in "ab":
         for _ in range(3):
             stack.put(f"{name}/{suffix}", "s")
-    items = stack.rows.scan(IndexName="names")["Items"]
-    found = [item["name"] for item in items if item["name"].startswith(name)]
+    found, more = [], {}
+    while True:
+        page = stack.rows.scan(IndexName="names", **more)
+        found += [item["name"] for item in page["Items"] if item["name"].startswith(name)]
+        if "LastEvaluatedKey" not in page:
+            break
+        more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
     assert found == [f"{name}/{suffix}" for suffix in "aaabbb"]
 
 

@@ -33,6 +33,26 @@ def test_old_clients_read_what_put_wrote(stack, credstash, nodecredstash, name, 
 
 
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
+def test_get_opens_values_of_every_kind(
+    stack, credstash, nodecredstash, name, secret, context, tmp_path
+):
+    # credstash takes what begins with @ from a file.
+    (tmp_path / "secret").write_text(secret)
+    value = f"@{tmp_path / 'secret'}"
+    code, _, err = credstash("put", "-k", stack.key_arn, name, value, *pairs(context))
+    assert code == 0, err
+    written = nodecredstash(
+        "putSecret",
+        name=name, version=2, secret=secret, context=context, kmsKey=stack.key_arn,
+    )
+    assert "ok" in written, written
+    for version in (1, 2):
+        for _, got in stack.both("get", {"name": name, "version": version, "context": context}):
+            assert (got.body["secret"], got.body["dialect"]) == (secret, "credstash")
+
+
+@pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
 @pytest.mark.parametrize("digest", ["SHA", "SHA224", "SHA256", "SHA384", "SHA512", "MD5"])
 def test_get_opens_what_credstash_wrote(stack, credstash, name, digest, context):
     secret = "by credstash, ☃"
@@ -181,6 +201,8 @@ def test_coffer_and_old_clients_write_at_once(stack, nodecredstash, credstash, n
     rows = stack.versions_of(name)
     assert [int(row["version"]) for row in rows] == list(range(1, len(rows) + 1))
     assert set(written) == set(range(1, len(rows) + 1))
+    writers = {secret.split()[0] for secret in written.values()}
+    assert writers == {"coffer", "credstash", "node"}
     for version, secret in written.items():
         assert stack.get(name, version=version)["secret"] == secret
 
