@@ -32,6 +32,8 @@ class Runtime:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            wbufsize = -1
 
             def do_GET(self):
                 body = events.get()
@@ -42,6 +44,7 @@ class Runtime:
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+                self.wfile.flush()
 
             def do_POST(self):
                 chunked = "chunked" in self.headers.get("transfer-encoding", "")
@@ -60,6 +63,8 @@ class Runtime:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # The process is killed in the middle of its next request.
+        self.server.handle_error = lambda *_: None
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
