@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::name::{Label, Name, Prefix, Revision};
-use crate::row::{Attribute, Row};
+use crate::row::{self, Attribute, Row};
 
 /// The index of names: describing attributes only, never a key, a ciphertext or a MAC.
 const NAMES: &str = "names";
@@ -158,6 +158,7 @@ impl Store {
     /// [`Error::TooLarge`], [`Error::Unavailable`].
     pub async fn insert(&self, row: Row) -> Result<Inserted, Error> {
         let seal = row.get("seal").and_then(Attribute::text).unwrap_or_default().to_owned();
+        let large = row::size(&row) > row::MAX_BYTES / 2;
         let sent = self
             .client
             .put_item()
@@ -183,6 +184,14 @@ impl Store {
             }
             _ => {
                 let failure = Failure::of("dynamodb:PutItem", self.resource(None), &error);
+                if large && failure.code() == "ValidationException" {
+                    return Err(Error::TooLarge(
+                        "DynamoDB does not take an item of this size into this table: a table \
+                         that was adopted may have local indexes that copy its items. Shorten the \
+                         secret, or keep it elsewhere and put the key to it here."
+                            .into(),
+                    ));
+                }
                 Err(if failure.is_certain() { failure.into() } else { unconfirmed(failure) })
             }
         }
