@@ -551,3 +551,70 @@ impl Pause {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn next_after(highest: &str) -> Result<u64, &'static str> {
+        let version = next(Some(Label::stored(highest)));
+        version.map(Version::number).map_err(|error| error.code().name)
+    }
+
+    #[test]
+    fn versions_count_on_from_what_can_be_counted_on() {
+        assert_eq!(next(None).unwrap(), Version::FIRST);
+        assert_eq!(next_after("0000000000000000000"), Ok(1));
+        assert_eq!(next_after("0000000000000000041"), Ok(42));
+        assert_eq!(next_after("9999999999999999998"), Ok(Version::LAST.number()));
+        for stuck in ["9999999999999999999", "41", "release-2", "", "00000000000000000041"] {
+            assert_eq!(next_after(stuck), Err("Exists"), "{stuck}");
+        }
+    }
+
+    fn context(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_refusal_of_kms_is_told_apart_by_the_context_that_the_row_carries() {
+        let told = |stored: Option<&[(&str, &str)]>, sealed: bool, given: &[(&str, &str)]| {
+            let text = |value: &str| Attribute::Text(value.to_owned());
+            let mut row =
+                Row::from(["key", "contents", "hmac"].map(|name| (name.to_owned(), text("AAAA"))));
+            if let Some(pairs) = stored {
+                row.insert("context".to_owned(), Attribute::Map(context(pairs)));
+            }
+            if sealed {
+                row.insert("seal".to_owned(), text("AAAA"));
+            }
+            let envelope = Envelope::parse(&row).unwrap();
+            refused(&row, &envelope, &Context::new(context(given)).unwrap())
+        };
+        let web: &[_] = &[("app", "web")];
+        assert_eq!(told(Some(web), true, web).code().name, "Integrity");
+        let wrong = told(Some(web), true, &[("app", "other")]);
+        assert_eq!(wrong.code().name, "Forbidden");
+        assert!(wrong.to_string().contains("\"app\"") && !wrong.to_string().contains("web"));
+        assert!(told(Some(&[]), true, web).to_string().contains("without encryption context"));
+        assert!(told(None, false, web).to_string().contains("legacy"));
+        // No put could have stored this, so nobody is shown it.
+        let planted = "x".repeat(9000);
+        let absurd = told(Some(&[(&planted, "")]), true, web);
+        assert_eq!(absurd.code().name, "Integrity");
+    }
+
+    #[test]
+    fn a_seal_is_of_its_version() {
+        let seal = Seal {
+            secret: Secret::new(b"s".to_vec()),
+            description: Row::from([("name".to_owned(), Attribute::Text("n".to_owned()))]),
+        };
+        let key = (DataKey::new(vec![1; 64]).unwrap(), b"wrapped".to_vec());
+        let row = |number| seal.as_version(Version::new(number).unwrap(), &key).unwrap();
+        assert_eq!(row(1).get("contents"), row(2).get("contents"));
+        assert_ne!(row(1).get("seal"), row(2).get("seal"));
+    }
+}

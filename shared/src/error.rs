@@ -97,3 +97,31 @@ impl Error {
         Code { status, name }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_its_code_and_status_and_says_what_to_do() {
+        let text = || Cow::Borrowed("Do this.");
+        let unavailable = Error::Unavailable { message: text(), source: "inside".into() };
+        for (error, name, status) in [
+            (Error::Invalid(text()), "Invalid", 400),
+            (Error::Malformed(text()), "Malformed", 400),
+            (Error::Forbidden(text()), "Forbidden", 403),
+            (Error::NotFound(text()), "NotFound", 404),
+            (Error::Exists(text()), "Exists", 409),
+            (Error::Expired, "Expired", 410),
+            (Error::TooLarge(text()), "TooLarge", 413),
+            (Error::Integrity, "Integrity", 500),
+            (Error::Foreign, "Integrity", 500),
+            (Error::Unsealed, "Integrity", 500),
+            (unavailable, "Unavailable", 503),
+        ] {
+            assert_eq!(error.code(), Code { status, name });
+            assert!(error.to_string().ends_with('.'), "{error}");
+            assert!(!error.to_string().contains("inside"));
+        }
+    }
+}

@@ -162,3 +162,54 @@ impl From<Failure> for Error {
         Self::Unavailable { message: message.into(), source: Box::new(failure) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(code: &str) -> Failure {
+        Failure {
+            action: "kms:Decrypt",
+            resource: "arn:aws:kms:key".to_owned(),
+            code: code.to_owned(),
+            request_id: Some("id-1".to_owned()),
+            kind: Kind::named(code),
+        }
+    }
+
+    #[test]
+    fn the_operator_is_told_action_resource_and_remedy_the_caller_a_remedy() {
+        for (code, operator, caller) in [
+            ("AccessDeniedException", "Allow this action", "lacks a permission"),
+            ("DisabledException", "Enable the key", "disabled"),
+            ("KMSInvalidStateException", "Enable the key", "deleted"),
+            ("ResourceNotFoundException", "not there", "not there"),
+            ("ThrottlingException", "quota", "busy"),
+            ("KMSInternalException", "internal error", "internal error"),
+            ("DependencyTimeoutException", "No answer", "in time"),
+            ("SomethingNew", "SomethingNew", "refused a call"),
+        ] {
+            let detail = failure(code).to_string();
+            for part in ["kms:Decrypt on arn:aws:kms:key", code, "id-1", operator] {
+                assert!(detail.contains(part), "{detail}");
+            }
+            let error = Error::from(failure(code));
+            assert_eq!(error.code().name, "Unavailable");
+            assert!(error.to_string().contains(caller), "{error}");
+            assert!(!error.to_string().contains("arn:"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_write_is_certain_to_have_failed_only_where_it_was_refused() {
+        for (code, certain) in [
+            ("AccessDeniedException", true),
+            ("ValidationException", true),
+            ("ResourceNotFoundException", true),
+            ("ProvisionedThroughputExceededException", false),
+            ("InternalServerError", false),
+        ] {
+            assert_eq!(failure(code).is_certain(), certain, "{code}");
+        }
+    }
+}
