@@ -116,7 +116,7 @@ def test_a_missing_permission_is_named_to_the_operator(
             line = json.loads(answer.log.splitlines()[-1])
             resource = stack.key_arn if action.startswith("kms") else f"table/{stack.table}"
             assert action in line["detail"] and resource in line["detail"]
-            assert "AccessDenied" in line["detail"]
+            assert "AccessDenied" in line["detail"] and line["level"] == "ERROR"
     assert len(stack.versions_of(name)) == 1
 
 

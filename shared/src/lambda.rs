@@ -15,11 +15,11 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::coffer::{Coffer, Legacy};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::event::{Answer, FunctionError, Origin};
 use crate::fields::Fields;
 use crate::keys::Keys;
-use crate::name::Name;
+use crate::name::{Label, Name};
 use crate::store::Store;
 
 /// One verb: a request that is read from fields and applied to the coffer.
@@ -92,15 +92,26 @@ async fn handle<O: Operation>(
     };
     let detail = result.as_ref().err().and_then(std::error::Error::source);
     let version = result.as_ref().ok().and_then(Answer::version);
-    tracing::info!(
-        operation = O::NAME,
-        request_id = context.request_id,
-        name = name.as_ref().map(Name::as_str),
-        version = version.map(crate::name::Label::as_str),
-        code = result.as_ref().map_or_else(|error| error.code().name, |_| "OK"),
-        detail = detail.map(tracing::field::display),
-        milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-    );
+    let code = result.as_ref().err().map(Error::code);
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                operation = O::NAME,
+                request_id = context.request_id,
+                name = name.as_ref().map(Name::as_str),
+                version = version.map(Label::as_str),
+                code = code.map_or("OK", |code| code.name),
+                detail = detail.map(tracing::field::display),
+                milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            )
+        };
+    }
+    // What the caller can mend is information, what the operator must is an error.
+    if let Some(Code { status: 500.., .. }) = code {
+        line!(error);
+    } else {
+        line!(info);
+    }
     origin.reply(result)
 }
 
