@@ -5,6 +5,7 @@ use std::str::FromStr;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
 use crate::error::Error;
+use crate::name::{Label, Name};
 use crate::store::Key;
 
 /// Opaque to callers; to us the key of the last row they have seen. It never names anything that
@@ -27,7 +28,8 @@ impl FromStr for Cursor {
         let key = key.and_then(|json| serde_json::from_slice::<Key>(&json).ok());
         // DynamoDB's limits for a key, for other clients wrote names and versions that we do not.
         key.filter(|key| {
-            (1..=2048).contains(&key.name.len()) && (1..=1024).contains(&key.version.len())
+            (1..=Name::MAX_STORED_BYTES).contains(&key.name.len())
+                && (1..=Label::MAX_BYTES).contains(&key.version.len())
         })
         .map(Self)
         .ok_or(Error::invalid("`next` is what an earlier answer gave, unchanged."))

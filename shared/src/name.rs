@@ -18,23 +18,15 @@ impl Name {
     /// The most bytes a name may have.
     pub const MAX_BYTES: usize = 512;
 
+    /// DynamoDB's limit for a hash key, in bytes: what another client may have used.
+    pub const MAX_STORED_BYTES: usize = 2048;
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl FromStr for Name {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let name = Self(text.to_owned());
-        name.check().map(|()| name)
-    }
-}
-
-impl Name {
     /// A name as another client may have given it: anything that DynamoDB takes as a hash key. It
     /// can be asked for, and whatever is found under it be opened and listed; see
     /// [`Name::check`].
@@ -43,7 +35,11 @@ impl Name {
     /// [`Error::Invalid`] for nothing, or more than 2,048 bytes.
     pub fn of_any_client(text: &str) -> Result<Self, Error> {
         let name = Self(text.to_owned());
-        if (1..=2048).contains(&text.len()) { Ok(name) } else { name.check().map(|()| name) }
+        if (1..=Self::MAX_STORED_BYTES).contains(&text.len()) {
+            Ok(name)
+        } else {
+            name.check().map(|()| name)
+        }
     }
 
     /// Whether this is a name that can be put.
@@ -64,6 +60,15 @@ impl Name {
             ));
         }
         Ok(())
+    }
+}
+
+impl FromStr for Name {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let name = Self(text.to_owned());
+        name.check().map(|()| name)
     }
 }
 
@@ -145,7 +150,7 @@ pub struct Label(String);
 
 impl Label {
     /// DynamoDB's limit for a sort key, in bytes.
-    const MAX_BYTES: usize = 1024;
+    pub const MAX_BYTES: usize = 1024;
 
     /// Takes the sort key of a row as it is.
     #[must_use]
