@@ -83,15 +83,18 @@ class Stack:
             if key.endswith("FunctionName")
         }
         self.rows = boto3.resource("dynamodb", config=ONCE).Table(self.table)
+        self.entries = boto3.resource("dynamodb", config=ONCE).Table(self.ledger)
         self._lambda = client("lambda")
 
     def invoke(self, verb, request, credentials=None):
         """By lambda invoke; `request` is the payload, as an object or as it is."""
+        return self.call(self.functions[verb], request, credentials)
+
+    def call(self, function, request, credentials=None):
+        """The same of any function."""
         payload = request if isinstance(request, bytes) else json.dumps(request).encode()
         caller = client("lambda", credentials) if credentials else self._lambda
-        answer = caller.invoke(
-            FunctionName=self.functions[verb], Payload=payload, LogType="Tail"
-        )
+        answer = caller.invoke(FunctionName=function, Payload=payload, LogType="Tail")
         body = json.loads(answer["Payload"].read())
         log = base64.b64decode(answer.get("LogResult", "")).decode()
         if "FunctionError" in answer:
@@ -128,43 +131,74 @@ class Stack:
     def by_http(self, verb, request, **how):
         """A request of fields the way an HTTP client would send it."""
         request = dict(request)
-        if verb == "put":
-            name = request.pop("name")
-            return self.http("PUT", f"/secrets/{name}", body=request, **how)
-        if verb == "get":
-            path = f"/secrets/{request.pop('name')}"
-        elif "name" in request:
-            path = f"/versions/{request.pop('name')}"
-        else:
-            path = f"/names/{request.pop('prefix')}" if "prefix" in request else "/names"
+        resource = request.pop("list", None)
+        part, place = ("prefix", "bundle") if "prefix" in request else ("name", "secrets")
+        if verb == "list":
+            place = resource or ("versions" if "name" in request else "names")
+        elif verb == "restore":
+            place = "restore"
+        path = f"/{place}/{request.pop(part)}" if part in request else f"/{place}"
+        method = {"put": "PUT", "delete": "DELETE", "restore": "POST"}.get(verb, "GET")
+        if method in ("PUT", "POST"):
+            return self.http(method, path, body=request, **how)
         pairs = []
         for field, value in request.items():
             if isinstance(value, dict):
                 pairs += [(f"{field}.{key}", entry) for key, entry in value.items()]
             else:
-                pairs.append((field, value))
+                pairs.append((field, json.dumps(value) if isinstance(value, bool) else value))
         query = urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)
-        return self.http("GET", path, query=query, **how)
+        return self.http(method, path, query=query, **how)
 
     def put(self, name, secret=None, **fields):
         """Puts, and expects it to work."""
         if secret is not None:
             fields["secret"] = secret
-        answer = self.invoke("put", {"name": name, **fields})
-        assert answer.code == "OK", answer
-        return answer.body
+        return self.done("put", name=name, **fields)
 
     def get(self, name, **fields):
         """Gets, and expects it to work."""
-        answer = self.invoke("get", {"name": name, **fields})
+        return self.done("get", name=name, **fields)
+
+    def done(self, verb, **request):
+        """What is answered, where it is expected to work."""
+        answer = self.invoke(verb, request)
         assert answer.code == "OK", answer
         return answer.body
 
+    def pages(self, verb, field, **request):
+        """All that is answered under `field`, page by page."""
+        found, more = [], {}
+        while True:
+            page = self.done(verb, **request, **more)
+            found += page[field]
+            if "next" not in page:
+                return found
+            more = {"next": page["next"]}
+
+    def history(self, name):
+        """What was done to a name, newest first."""
+        return self.pages("list", "events", list="history", name=name)
+
+    def verify(self, name):
+        """Whether the record of a name is whole, and the entries that are not."""
+        answer = self.done("list", list="history", name=name, verify=True)
+        assert answer["whole"] == ("broken" not in answer)
+        return {entry["entry"]: entry["fault"] for entry in answer.get("broken", [])}
+
+    def entries_of(self, name, kind=""):
+        """The entries of a name as they lie in the ledger, in their order."""
+        found = self._all(self.entries, name)
+        return [entry for entry in found if entry["entry"].startswith(kind)]
+
     def versions_of(self, name):
         """The rows of a name as they lie in the table, oldest first."""
+        return self._all(self.rows, name)
+
+    def _all(self, table, name):
         rows, more = [], {}
         while True:
-            page = self.rows.query(
+            page = table.query(
                 KeyConditionExpression=Key("name").eq(name), ConsistentRead=True, **more
             )
             rows += page["Items"]

@@ -1,10 +1,15 @@
 """A stack on a table and a key that were there before it. Both deploys are real ones."""
 
+import csv
+import io
+import json
 import subprocess
 
 import pytest
+import yaml
 from adoption import ALIAS, TABLE, add_names_index, adopt, as_root
 from conftest import ROOT, Stack
+from test_bundles import ODD
 
 OLD = "written/by/credstash"
 
@@ -99,3 +104,22 @@ def test_a_table_is_not_adopted_without_its_key():
     )
     assert done.returncode != 0
     assert "ExistingKeyArn" in done.stdout + done.stderr
+
+
+def test_the_documents_of_a_bundle_are_credstashs_getall(adopted):
+    stack = adopted("read")
+    for key, value in ODD.items():
+        if "'" not in value and "\n" not in value:
+            stack.put(f"getall.{key}", value)
+    for format_, read in (
+        ("json", json.loads),
+        ("yaml", yaml.safe_load),
+        ("csv", lambda text: {row[0]: row[1] for row in csv.reader(io.StringIO(text)) if row}),
+        ("dotenv", lambda text: dict(line.split("=", 1) for line in text.splitlines() if line)),
+    ):
+        code, theirs, error = as_root("getall", "-f", format_)
+        assert code == 0, error
+        ours = stack.done("get", prefix="getall", format=format_)
+        ours = read(ours if isinstance(ours, str) else json.dumps(ours))
+        under = {key: value for key, value in read(theirs).items() if key in ours}
+        assert ours == under and len(ours) > 10, format_

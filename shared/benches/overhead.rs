@@ -15,7 +15,10 @@ use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::primitives::Blob;
 use base64::prelude::{BASE64_STANDARD, Engine};
-use coffer::coffer::{Coffer, Legacy, Put, Value, Which};
+use coffer::chain::Caller;
+use coffer::coffer::get::Which;
+use coffer::coffer::put::{Put, Value};
+use coffer::coffer::{Coffer, Legacy, Policy};
 use coffer::context::Context;
 use coffer::envelope::{Envelope, seal};
 use coffer::keys::Keys;
@@ -35,12 +38,12 @@ fn main() {
     }
     #[expect(clippy::disallowed_methods, reason = "a benchmark has no settings but these")]
     let variable = |name| std::env::var(name).ok();
-    match (variable("COFFER_TABLE"), variable("COFFER_KEY_ARN")) {
-        (Some(table), Some(key_arn)) => tokio::runtime::Builder::new_current_thread()
+    match (variable("COFFER_TABLE"), variable("COFFER_LEDGER"), variable("COFFER_KEY_ARN")) {
+        (Some(table), Some(ledger), Some(key_arn)) => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap()
-            .block_on(whole(table, key_arn)),
+            .block_on(whole(table, ledger, key_arn)),
         _ => println!("get: source .local/env to measure it"),
     }
 }
@@ -98,7 +101,7 @@ fn bare(mut bytes: Vec<u8>) -> (String, Vec<u8>) {
     (BASE64_STANDARD.encode(bytes), mac)
 }
 
-async fn whole(table: String, key_arn: String) {
+async fn whole(table: String, ledger: String, key_arn: String) {
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .load()
@@ -106,18 +109,20 @@ async fn whole(table: String, key_arn: String) {
     let dynamodb = aws_sdk_dynamodb::Client::new(&config);
     let kms = aws_sdk_kms::Client::new(&config);
     let keys = Keys::new(kms.clone(), key_arn.clone(), Duration::ZERO);
-    let store = Store::new(dynamodb.clone(), table.clone());
-    let coffer = Coffer::new(Some(keys), Some(store), Legacy::Refuse);
+    let store = Store::new(dynamodb.clone(), table.clone(), Some(ledger));
+    let policy = Policy { legacy: Legacy::Refuse, history_days: None, notice_days: 0 };
+    let coffer = Coffer::new(Some(keys), Some(store), policy);
     let (name, context) = ("bench".parse().unwrap(), Context::default());
     let put = Put {
         name,
         value: Value::Given(Secret::new(vec![b's'; 64])),
         context: context.clone(),
         comment: None,
-        expires_at: None,
+        expiry: None,
         version: None,
     };
-    let name = coffer.put(put).await.unwrap().name;
+    let caller = Caller { who: "bench".to_owned(), request_id: "bench".to_owned() };
+    let name = coffer.put(vec![put], None, &caller).await.unwrap().remove(0).name;
     let current = Which::Stage(Stage::Current);
     let (mut gets, mut calls) = (vec![], vec![]);
     // In turn, so that a slow moment strikes both.

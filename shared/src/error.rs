@@ -48,6 +48,9 @@ pub enum Error {
          or deploy with LegacyItems=read."
     )]
     Unsealed,
+    /// Several secrets were asked for together, and these are not given; so none is.
+    #[error("{}", told(.0))]
+    Several(Vec<Group>),
     /// AWS could not or would not do its part; `source` says which part, for the operator.
     #[error("{message}")]
     Unavailable {
@@ -56,6 +59,30 @@ pub enum Error {
         /// The call that failed.
         source: Box<dyn StdError + Send + Sync>,
     },
+}
+
+/// What went wrong in the same way with some of several secrets.
+#[derive(Debug)]
+pub struct Group {
+    /// What went wrong.
+    pub error: Box<Error>,
+    /// The names of the secrets: what is stored, never what a caller sent.
+    pub names: Vec<String>,
+}
+
+/// The messages, each with the names it is about.
+fn told(groups: &[Group]) -> String {
+    const NAMED: usize = 100;
+    let about = |group: &Group| {
+        let named: Vec<_> =
+            group.names.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
+        let more = match group.names.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{} This is about {}{more}.", group.error, named.join(", "))
+    };
+    groups.iter().map(about).collect::<Vec<_>>().join(" ")
 }
 
 /// How an [`Error`] looks on the wire: an HTTP status and a code that stay the same.
@@ -80,6 +107,30 @@ impl Error {
         }
     }
 
+    /// What only the operator should see of it.
+    #[must_use]
+    pub fn detail(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Several(groups) => groups.iter().find_map(|group| group.error.detail()),
+            error => error.source(),
+        }
+    }
+
+    /// What went wrong with each of several secrets, by their names. It has the code of what is
+    /// worst: what AWS did not do, then what the operator must mend, then what the caller can.
+    pub(crate) fn several(failed: impl IntoIterator<Item = (String, Self)>) -> Self {
+        let mut groups: Vec<Group> = Vec::new();
+        for (name, error) in failed {
+            let message = error.to_string();
+            match groups.iter_mut().find(|group| group.error.to_string() == message) {
+                Some(group) => group.names.push(name),
+                None => groups.push(Group { error: Box::new(error), names: vec![name] }),
+            }
+        }
+        groups.sort_by_key(|group| std::cmp::Reverse(group.error.code().status));
+        Self::Several(groups)
+    }
+
     /// The code and status of this error.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -93,6 +144,9 @@ impl Error {
             Self::TooLarge(_) => (413, "TooLarge"),
             Self::Integrity | Self::Foreign | Self::Unsealed => (500, "Integrity"),
             Self::Unavailable { .. } => (503, "Unavailable"),
+            Self::Several(groups) => {
+                return groups.first().map_or(Self::Integrity.code(), |group| group.error.code());
+            }
         };
         Code { status, name }
     }
@@ -118,10 +172,26 @@ mod tests {
             (Error::Foreign, "Integrity", 500),
             (Error::Unsealed, "Integrity", 500),
             (unavailable, "Unavailable", 503),
+            (Error::several([("a".to_owned(), Error::Expired)]), "Expired", 410),
         ] {
             assert_eq!(error.code(), Code { status, name });
             assert!(error.to_string().ends_with('.'), "{error}");
             assert!(!error.to_string().contains("inside"));
         }
+    }
+
+    #[test]
+    fn several_errors_are_one_with_the_names_of_each() {
+        let failed = [("a", Error::Expired), ("b\n", Error::Integrity), ("c", Error::Expired)];
+        let error = Error::several(failed.map(|(name, error)| (name.to_owned(), error)));
+        assert_eq!(error.code().name, "Integrity");
+        let told = error.to_string();
+        assert!(told.contains(r#"This is about "a", "c"."#), "{told}");
+        assert!(told.contains(r#"This is about "b\n"."#), "{told}");
+        let many = (0..250).map(|number| (number.to_string(), Error::Expired));
+        assert!(Error::several(many).to_string().contains("\"99\" and 150 more."));
+        let error = Error::Unavailable { message: "Try again.".into(), source: "inside".into() };
+        let error = Error::several([("a".to_owned(), error)]);
+        assert_eq!(error.detail().map(ToString::to_string).as_deref(), Some("inside"));
     }
 }

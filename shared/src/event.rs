@@ -34,6 +34,7 @@ pub struct Answer {
 enum Body {
     Json(Box<RawValue>),
     Bare(Secret),
+    Document(Secret, &'static str),
 }
 
 impl Answer {
@@ -49,6 +50,12 @@ impl Answer {
     #[must_use]
     pub fn bare(secret: Secret) -> Self {
         Self { body: Body::Bare(secret), version: None }
+    }
+
+    /// An answer that is a document, UTF-8 text of this media type.
+    #[must_use]
+    pub fn document(text: Secret, media: &'static str) -> Self {
+        Self { body: Body::Document(text, media), version: None }
     }
 
     /// Notes which version the answer is about, for the log.
@@ -78,20 +85,42 @@ impl From<FunctionError> for Diagnostic {
     }
 }
 
-impl Origin {
-    /// Reads an event: the fields of the request, and where they came from. For HTTP they are the
-    /// path's, the query's and the body's together.
-    pub fn read(payload: Box<RawValue>) -> (Self, Result<Fields, Error>) {
+/// An event as it was read.
+pub struct Received {
+    /// Where it came from.
+    pub origin: Origin,
+    /// Who sent it: the IAM ARN that the API authenticated, or `direct`.
+    pub who: String,
+    /// The fields of the request, for HTTP the path's, the query's and the body's together.
+    pub fields: Result<Fields, Error>,
+}
+
+impl Received {
+    /// Reads an event.
+    #[must_use]
+    pub fn read(payload: Box<RawValue>) -> Self {
         let payload = Zeroizing::new(String::from(Box::<str>::from(payload)));
         let direct = Fields::parse(&payload);
+        let nobody = || "direct".to_owned();
         // No request has a field of this name. Whoever may invoke the function can forge it, which
-        // gains nothing: access was decided before the function was called.
+        // gains nothing but a name in the record: access was decided before the function was
+        // called.
         match direct {
-            Ok(fields) if fields.has("requestContext") => (Self::Http, merged(&payload)),
-            fields => (Self::Direct, fields),
+            Ok(fields) if fields.has("requestContext") => {
+                let event: Result<ApiGatewayV2httpRequest, _> = serde_json::from_str(&payload);
+                let event = event.map_err(|_| {
+                    Error::Malformed("The event is no HTTP API event of payload format 2.0.".into())
+                });
+                let who = event.as_ref().ok().and_then(caller);
+                let fields = event.and_then(merged);
+                Self { origin: Origin::Http, who: who.unwrap_or_else(nobody), fields }
+            }
+            fields => Self { origin: Origin::Direct, who: nobody(), fields },
         }
     }
+}
 
+impl Origin {
     /// Gives an answer back the way its request came.
     ///
     /// # Errors
@@ -113,11 +142,17 @@ impl From<Error> for FunctionError {
     }
 }
 
-fn merged(event: &str) -> Result<Fields, Error> {
-    let event: ApiGatewayV2httpRequest = serde_json::from_str(event).map_err(|_| {
-        Error::Malformed("The event is no HTTP API event of payload format 2.0.".into())
-    })?;
+/// The ARN that the API's IAM authorizer found.
+fn caller(event: &ApiGatewayV2httpRequest) -> Option<String> {
+    const MOST: usize = 2048;
+    let iam = event.request_context.authorizer.as_ref()?.iam.as_ref()?;
+    iam.user_arn.clone().filter(|arn| (1..=MOST).contains(&arn.len()))
+}
+
+fn merged(event: ApiGatewayV2httpRequest) -> Result<Fields, Error> {
     let mut fields = Fields::default();
+    let route = event.route_key.as_deref().and_then(|route| route.split_once(" /"));
+    fields.set_resource(route.and_then(|(_, path)| path.split('/').next()));
     for pair in event.raw_query_string.iter().flat_map(|query| query.split('&')) {
         if !pair.is_empty() {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -166,17 +201,19 @@ fn query(text: &str) -> Result<String, Error> {
 fn direct(answer: Answer) -> Result<Box<RawValue>, Error> {
     match answer.body {
         Body::Json(json) => Ok(json),
-        Body::Bare(secret) => match String::from_utf8(secret.into_bytes()) {
-            Ok(mut text) => {
-                let json = raw(&text);
-                text.zeroize();
-                json
+        Body::Bare(secret) | Body::Document(secret, _) => {
+            match String::from_utf8(secret.into_bytes()) {
+                Ok(mut text) => {
+                    let json = raw(&text);
+                    text.zeroize();
+                    json
+                }
+                Err(bytes) => {
+                    bytes.into_bytes().zeroize();
+                    Err(Error::invalid("This value is not text. Leave `format` out to get base64."))
+                }
             }
-            Err(bytes) => {
-                bytes.into_bytes().zeroize();
-                Err(Error::invalid("This value is not text. Leave `format` out to get base64."))
-            }
-        },
+        }
     }
 }
 
@@ -186,18 +223,23 @@ fn http(answer: Answer) -> ApiGatewayV2httpResponse {
             let json = String::from(Box::<str>::from(json));
             response(200, "application/json", HttpBody::Text(json))
         }
-        Body::Bare(secret) => match String::from_utf8(secret.into_bytes()) {
-            Ok(text) => response(200, "text/plain; charset=utf-8", HttpBody::Text(text)),
-            Err(bytes) => {
-                let mut bytes = bytes.into_bytes();
-                let encoded = BASE64_STANDARD.encode(&bytes);
-                bytes.zeroize();
-                let body = HttpBody::Text(encoded);
-                let mut response = response(200, "application/octet-stream", body);
-                response.is_base64_encoded = true;
-                response
-            }
-        },
+        Body::Bare(secret) => text(secret, "text/plain; charset=utf-8"),
+        Body::Document(secret, media) => text(secret, media),
+    }
+}
+
+fn text(secret: Secret, media: &'static str) -> ApiGatewayV2httpResponse {
+    match String::from_utf8(secret.into_bytes()) {
+        Ok(text) => response(200, media, HttpBody::Text(text)),
+        Err(bytes) => {
+            let mut bytes = bytes.into_bytes();
+            let encoded = BASE64_STANDARD.encode(&bytes);
+            bytes.zeroize();
+            let body = HttpBody::Text(encoded);
+            let mut response = response(200, "application/octet-stream", body);
+            response.is_base64_encoded = true;
+            response
+        }
     }
 }
 
@@ -241,9 +283,9 @@ mod tests {
     }
 
     fn read(more: &str) -> Result<Fields, Error> {
-        let (origin, fields) = Origin::read(event(more));
-        assert_eq!(origin, Origin::Http);
-        fields
+        let received = Received::read(event(more));
+        assert_eq!(received.origin, Origin::Http);
+        received.fields
     }
 
     fn replied(origin: Origin, result: Result<Answer, Error>) -> serde_json::Value {
@@ -262,6 +304,23 @@ mod tests {
         let pairs: Vec<_> = context.pairs().iter().map(|(k, v)| (&**k, &**v)).collect();
         assert_eq!(pairs, [("a", "b c"), ("d.e", "ä f")]);
         fields.finish().unwrap();
+    }
+
+    #[test]
+    fn who_and_what_are_the_apis_to_say() {
+        let arn = "arn:aws:iam::123456789012:user/deployer";
+        let context =
+            format!(r#""requestContext":{{"authorizer":{{"iam":{{"userArn":"{arn}"}}}}}}"#);
+        let event = format!(r#"{{"routeKey":"GET /history/{{name+}}",{context}}}"#);
+        let received = Received::read(RawValue::from_string(event).unwrap());
+        assert_eq!((received.origin, &*received.who), (Origin::Http, arn));
+        let resource = received.fields.unwrap().resource("list").unwrap();
+        assert_eq!(resource.as_deref(), Some("history"));
+        let event = RawValue::from_string(r#"{"list":"history"}"#.to_owned()).unwrap();
+        let received = Received::read(event);
+        assert_eq!((received.origin, &*received.who), (Origin::Direct, "direct"));
+        let resource = received.fields.unwrap().resource("list").unwrap();
+        assert_eq!(resource.as_deref(), Some("history"));
     }
 
     #[test]

@@ -92,6 +92,11 @@ impl Failure {
         }
     }
 
+    /// The same, for a reason that AWS gave apart from the error's code.
+    pub(crate) fn because(self, code: &str) -> Self {
+        Self { kind: Kind::named(code), code: code.to_owned(), ..self }
+    }
+
     /// Whether the call certainly changed nothing. One that was tried more than once may have been
     /// done by a try before the one that failed.
     pub(crate) fn is_certain(&self) -> bool {
@@ -126,6 +131,8 @@ impl Kind {
             "LimitExceededException"
             | "ProvisionedThroughputExceededException"
             | "RequestLimitExceeded"
+            | "ProvisionedThroughputExceeded"
+            | "ThrottlingError"
             | "ThrottlingException"
             | "TooManyRequestsException"
             | "TransactionInProgressException" => Self::Busy,

@@ -9,6 +9,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor}
 use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::coffer::Coffer;
 use crate::context::Context;
 use crate::error::Error;
 use crate::generate::{Class, Rules};
@@ -23,6 +24,8 @@ pub struct Fields {
     path: &'static str,
     /// What was asked for, to tell what there is to give.
     known: Vec<&'static str>,
+    /// The resource of the API that was called.
+    resource: Option<String>,
 }
 
 enum Field {
@@ -91,6 +94,23 @@ impl Fields {
         }
     }
 
+    /// Notes which resource of the API was called: the first segment of its path.
+    pub(crate) fn set_resource(&mut self, resource: Option<&str>) {
+        self.resource = resource.map(str::to_owned);
+    }
+
+    /// What is asked for: over HTTP the resource that was called, for policies on the API's paths
+    /// decide who may call which; directly, the field of this name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no text.
+    pub fn resource(&mut self, name: &'static str) -> Result<Option<String>, Error> {
+        match self.resource.take() {
+            Some(resource) => Ok(Some(resource)),
+            None => self.text(name),
+        }
+    }
+
     /// Whether a field of this name was given.
     #[must_use]
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -151,6 +171,19 @@ impl Fields {
                 digits(&text).map(Some).ok_or_else(|| self.wrong(name, what))
             }
             Some(field) => self.json(name, field, what).map(Some),
+        }
+    }
+
+    /// How many entries an answer may have: 1 to [`Coffer::MAX_LIMIT`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else.
+    pub fn limit(&mut self, name: &'static str) -> Result<Option<u32>, Error> {
+        let limit = self.number(name)?.map(u32::try_from);
+        match limit {
+            None => Ok(None),
+            Some(Ok(limit @ 1..=Coffer::MAX_LIMIT)) => Ok(Some(limit)),
+            Some(_) => Err(self.wrong(name, "is 1 to 1000")),
         }
     }
 
@@ -237,6 +270,35 @@ impl Fields {
         let mut fields = Self { path, ..Self::default() };
         fields.add_entries(entries)?;
         Ok(Some(fields))
+    }
+
+    /// Several secrets: an array of objects, each with the fields of its own, or an object with a
+    /// `secret` for each `name`, as credstash's `putall` takes it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else, or nothing.
+    pub fn several(&mut self, name: &'static str) -> Result<Vec<Self>, Error> {
+        const PATH: &str = "secrets[].";
+        let what = "is an array of objects, or an object of names and texts, and has one or more";
+        let field = self.take(name).ok_or_else(|| self.wrong(name, what))?;
+        let each = |entries: Entries| {
+            let mut fields = Self { path: PATH, ..Self::default() };
+            fields.add_entries(entries).map(|()| fields)
+        };
+        let map = matches!(&field, Field::Json(json) if json.starts_with('{'));
+        let several: Vec<Self> = if map {
+            let entries: Entries = self.json(name, field, what)?;
+            let one = |(name, secret)| {
+                let mut fields = Self { path: PATH, ..Self::default() };
+                fields.add_text("name", name)?;
+                fields.add("secret".to_owned(), Field::Json(secret)).map(|()| fields)
+            };
+            entries.0.into_iter().map(one).collect::<Result<_, _>>()?
+        } else {
+            let entries: Vec<Entries> = self.json(name, field, what)?;
+            entries.into_iter().map(each).collect::<Result<_, _>>()?
+        };
+        if several.is_empty() { Err(self.wrong(name, what)) } else { Ok(several) }
     }
 
     /// The rules of a value to be generated: `generate`, an object with `length`,
@@ -397,6 +459,30 @@ mod tests {
         assert_eq!(code(query.context("context")), "Invalid");
         assert_eq!(code(fields(r#"{"c":{"a":"1","a":"2"}}"#).context("c")), "Invalid");
         assert_eq!(code(fields(r#"{"g":{"a":1,"a":2}}"#).object("g", "g.")), "Invalid");
+    }
+
+    #[test]
+    fn several_secrets_come_as_an_array_or_as_a_map() {
+        for json in [
+            r#"{"s":[{"name":"a","secret":"1"},{"name":"b","secret":"2"}]}"#,
+            r#"{"s":{"a":"1","b":"2"}}"#,
+        ] {
+            let several = fields(json).several("s").unwrap();
+            let names: Vec<_> = several
+                .into_iter()
+                .map(|mut each| {
+                    let name = each.required_text("name").unwrap();
+                    assert_eq!(each.secret("secret").unwrap().unwrap().len(), 1);
+                    each.finish().unwrap();
+                    name
+                })
+                .collect();
+            assert_eq!(names, ["a", "b"]);
+        }
+        for json in ["{}", r#"{"s":[]}"#, r#"{"s":{}}"#, r#"{"s":"a"}"#, r#"{"s":["a"]}"#] {
+            assert_eq!(code(fields(json).several("s")), "Invalid", "{json}");
+        }
+        assert_eq!(code(fields(r#"{"s":[{"name":"a","name":"b"}]}"#).several("s")), "Invalid");
     }
 
     #[test]

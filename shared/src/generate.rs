@@ -5,6 +5,7 @@ use rand::{Rng, RngExt, TryRng};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::row::{Attribute, Row};
 use crate::secret::Secret;
 
 /// Which values may be generated. The rules and the four classes are those of AWS Secrets
@@ -73,6 +74,16 @@ impl Rules {
             return Err(Error::invalid("`generate.length` is too short to require each class."));
         }
         Ok(Self { length, classes, require_each })
+    }
+
+    /// What can be seen of the rules, so that two requests can be compared.
+    pub(crate) fn visible(&self) -> Row {
+        let classes = self.classes.join(&b'\n');
+        Row::from([
+            ("length".to_owned(), Attribute::Number(self.length.to_string())),
+            ("classes".to_owned(), Attribute::Bytes(classes)),
+            ("require_each".to_owned(), Attribute::Flag(self.require_each)),
+        ])
     }
 
     /// Draws a value, uniformly from all that satisfy the rules: whole values are drawn until one

@@ -14,9 +14,10 @@ use serde_json::value::RawValue;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
-use crate::coffer::{Coffer, Legacy};
+use crate::chain::Caller;
+use crate::coffer::{Coffer, Legacy, Policy};
 use crate::error::{Code, Error};
-use crate::event::{Answer, FunctionError, Origin};
+use crate::event::{Answer, FunctionError, Received};
 use crate::fields::Fields;
 use crate::keys::Keys;
 use crate::name::{Label, Name};
@@ -40,7 +41,11 @@ pub trait Operation: Sized + Send {
     ///
     /// # Errors
     /// As the coffer's.
-    fn apply(self, coffer: &Coffer) -> impl Future<Output = Result<Answer, Error>> + Send;
+    fn apply(
+        self,
+        coffer: &Coffer,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Answer, Error>> + Send;
 }
 
 /// Runs `O` until Lambda ends the process. A setting that is missing is told to every caller.
@@ -76,7 +81,8 @@ async fn handle<O: Operation>(
 ) -> Result<Box<RawValue>, FunctionError> {
     let began = Instant::now();
     let (payload, context) = event.into_parts();
-    let (origin, fields) = Origin::read(payload);
+    let Received { origin, who, fields } = Received::read(payload);
+    let caller = Caller { who, request_id: context.request_id.clone() };
     let request = fields.and_then(|mut fields| {
         let request = O::parse(&mut fields)?;
         fields.finish()?;
@@ -86,11 +92,11 @@ async fn handle<O: Operation>(
     let result = match request {
         Ok(request) => {
             name = request.name().cloned();
-            within(context.deadline(), request.apply(coffer)).await
+            within(context.deadline(), request.apply(coffer, &caller)).await
         }
         Err(error) => Err(error),
     };
-    let detail = result.as_ref().err().and_then(std::error::Error::source);
+    let detail = result.as_ref().err().and_then(Error::detail);
     let version = result.as_ref().ok().and_then(Answer::version);
     let code = result.as_ref().err().map(Error::code);
     macro_rules! line {
@@ -124,9 +130,11 @@ async fn within(
     let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
     tokio::time::timeout(left.saturating_sub(MARGIN), work).await.unwrap_or_else(|elapsed| {
         Err(Error::Unavailable {
-            message: "The time allowed for one call was over. A version that was being put may \
-                      have been written: list its versions before you try again."
-                .into(),
+            message:
+                "The time allowed for one call was over, and what was asked for may have been \
+                      done. To delete or to restore, ask again: it goes on where it stopped. To \
+                      put, ask again with the same `token`, or list the versions first."
+                    .into(),
             source: Box::new(elapsed),
         })
     })
@@ -136,8 +144,9 @@ async fn within(
 struct Settings {
     table: Option<String>,
     key_arn: Option<String>,
+    ledger: Option<String>,
     cache: Duration,
-    legacy: Legacy,
+    policy: Policy,
     region: Option<String>,
     level: LevelFilter,
 }
@@ -146,15 +155,25 @@ impl Settings {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     fn from_environment() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let seconds = variable("COFFER_DATA_KEY_CACHE_SECONDS");
+        let number = |name| variable(name).and_then(|text| text.parse::<u32>().ok());
+        #[cfg(feature = "crash")]
+        if let Some(points) = number("COFFER_CRASH_AFTER") {
+            crate::store::crash::after(points.into());
+        }
         Self {
             table: variable("COFFER_TABLE"),
             key_arn: variable("COFFER_KEY_ARN"),
-            cache: Duration::from_secs(seconds.and_then(|s| s.parse().ok()).unwrap_or(0)),
-            // Anything but an explicit `read` refuses: a typo must not open more than was meant.
-            legacy: match variable("COFFER_LEGACY_ITEMS").as_deref() {
-                Some("read") => Legacy::Read,
-                _ => Legacy::Refuse,
+            ledger: variable("COFFER_LEDGER"),
+            cache: Duration::from_secs(number("COFFER_DATA_KEY_CACHE_SECONDS").unwrap_or(0).into()),
+            policy: Policy {
+                // Anything but an explicit `read` refuses: a typo must not open more than was
+                // meant.
+                legacy: match variable("COFFER_LEGACY_ITEMS").as_deref() {
+                    Some("read") => Legacy::Read,
+                    _ => Legacy::Refuse,
+                },
+                history_days: number("COFFER_HISTORY_RETENTION_IN_DAYS").filter(|days| *days > 0),
+                notice_days: number("COFFER_EXPIRY_NOTICE_IN_DAYS").unwrap_or(0),
             },
             region: variable("AWS_REGION"),
             level: variable("AWS_LAMBDA_LOG_LEVEL")
@@ -173,8 +192,8 @@ impl Settings {
             }
         });
         let keys = kms.map(|(client, arn)| Keys::new(client, arn, self.cache));
-        let store = self.table.map(|table| Store::new(dynamodb, table));
-        Coffer::new(keys, store, self.legacy)
+        let store = self.table.map(|table| Store::new(dynamodb, table, self.ledger));
+        Coffer::new(keys, store, self.policy)
     }
 }
 

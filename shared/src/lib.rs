@@ -13,16 +13,19 @@
 //! |---|---|---|
 //! | [`secret`], [`name`], [`context`], [`moment`], [`generate`] | the words, right once made | AWS |
 //! | [`row`], [`envelope`] | rows, sealed and opened; pure functions | AWS, async, tables |
+//! | [`chain`] | what was done to a name, entry by entry; pure functions | AWS, async, tables |
 //! | [`keys`] | data keys from KMS | DynamoDB, the layout of a row's ciphertext |
-//! | [`store`] | rows in DynamoDB | KMS, plaintext |
+//! | [`store`] | rows in DynamoDB, live and in the ledger | KMS, plaintext |
+//! | [`pause`] | the time between two tries | what is tried |
 //! | [`failure`] | what AWS answers when it does not do its part | what was asked for |
-//! | [`coffer`] | put, get and list | Lambda, HTTP, JSON |
-//! | [`fields`], [`cursor`], [`event`] | requests read, answers written | crypto |
+//! | [`coffer`] | one file a verb | Lambda, HTTP, JSON |
+//! | [`fields`], [`cursor`], [`format`], [`event`] | requests read, answers written | crypto |
 //! | [`lambda`] | settings, clients, the log, the runtime's loop | crypto |
 //! | [`error`] | the one error, and its one meeting with the wire | everything |
 //!
 //! The functions, one binary a verb, use [`lambda::Operation`] and what it hands them.
 
+pub mod chain;
 pub mod coffer;
 pub mod context;
 pub mod cursor;
@@ -31,11 +34,13 @@ pub mod error;
 pub mod event;
 pub mod failure;
 pub mod fields;
+pub mod format;
 pub mod generate;
 pub mod keys;
 pub mod lambda;
 pub mod moment;
 pub mod name;
+pub mod pause;
 pub mod row;
 pub mod secret;
 pub mod store;

@@ -78,6 +78,12 @@ impl fmt::Display for Name {
     }
 }
 
+impl serde::Serialize for Name {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
 /// A filter on names that ends where a segment ends: `dev` covers `dev`, `dev/db` and `dev.db`,
 /// never `development`. So a policy on `.../names/dev` reaches no further than it reads.
 #[derive(Clone, Debug)]
@@ -91,6 +97,19 @@ impl Prefix {
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// The name that it is in itself.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.0
+    }
+
+    /// Whether it covers this name.
+    #[must_use]
+    pub fn covers(&self, name: &Name) -> bool {
+        let rest = name.as_str().strip_prefix(self.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(Self::SEPARATORS))
     }
 }
 
@@ -139,6 +158,12 @@ impl Version {
     }
 }
 
+impl serde::Serialize for Version {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0)
+    }
+}
+
 /// What to say of a version that there cannot be.
 pub(crate) const OUT_OF_RANGE: &str = "`version` is a number from 1 to 9999999999999999999.";
 
@@ -169,6 +194,12 @@ impl Label {
     pub fn number(&self) -> Option<u64> {
         let digits = !self.0.is_empty() && self.0.bytes().all(|byte| byte.is_ascii_digit());
         self.0.parse().ok().filter(|&number| digits && number <= Version::LAST.number())
+    }
+
+    /// The number as people write it, or the text.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.number().map_or_else(|| self.0.clone(), |number| number.to_string())
     }
 
     /// The same number padded to 19 digits, which is how current clients write it; anything else
@@ -308,6 +339,20 @@ mod tests {
         let long = "ä".repeat(257);
         for bad in ["", "/a", "a/", "a//b", "/", "a\nb", "a\u{0}", "\u{85}", &long] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_where_a_segment_ends() {
+        let dev: Prefix = "dev".parse().unwrap();
+        for (name, covered) in [
+            ("dev", true),
+            ("dev/db", true),
+            ("dev.db", true),
+            ("development", false),
+            ("d", false),
+        ] {
+            assert_eq!(dev.covers(&name.parse().unwrap()), covered, "{name}");
         }
     }
 

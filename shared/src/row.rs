@@ -1,6 +1,6 @@
 //! A row of the table as names and values, free of any client's types, and its canonical bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The attributes of one row, sorted by name.
 pub type Row = BTreeMap<String, Attribute>;
@@ -18,6 +18,8 @@ pub enum Attribute {
     Flag(bool),
     /// DynamoDB's M, of S alone.
     Map(BTreeMap<String, String>),
+    /// DynamoDB's SS. Entries of the ledger have one, rows of secrets none.
+    Set(BTreeSet<String>),
     /// Any other type. No row that Coffer writes has one, and a sealed row that has is refused.
     Foreign,
 }
@@ -50,6 +52,21 @@ impl Attribute {
         }
     }
 
+    /// Whether it is a flag that is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        matches!(self, Self::Flag(true))
+    }
+
+    /// The members, if it is a set of text.
+    #[must_use]
+    pub fn members(&self) -> Option<&BTreeSet<String>> {
+        match self {
+            Self::Set(members) => Some(members),
+            _ => None,
+        }
+    }
+
     /// The pairs, if it is a map of text.
     #[must_use]
     pub fn map(&self) -> Option<&BTreeMap<String, String>> {
@@ -60,15 +77,15 @@ impl Attribute {
     }
 }
 
-/// The bytes that a seal authenticates: each attribute in the order of its name as
+/// The bytes that a seal authenticates, and that the hash of a ledger's entry is of: each attribute in the order of its name as
 ///
 /// ```text
 /// length(name) ‖ name ‖ tag ‖ length(value) ‖ value
 /// ```
 ///
 /// where a length is 8 bytes, big-endian, and the tag is one ASCII byte: `S` (UTF-8), `N` (decimal
-/// digits), `B` (bytes), `?` (BOOL, one byte 0 or 1), `M` (the map's entries, in this same form).
-/// Every part carries its length, so no two different rows have the same bytes. `None` for a row
+/// digits), `B` (bytes), `?` (BOOL, one byte 0 or 1), `M` (the map's entries, in this same form),
+/// `L` (a set's members in the order of their bytes, each as length and UTF-8). Every part carries its length, so no two different rows have the same bytes. `None` for a row
 /// with an attribute of a foreign type.
 #[must_use]
 pub fn canonical<'a>(
@@ -88,6 +105,13 @@ pub fn canonical<'a>(
                 }
                 entry(&mut out, name, b'M', &inner);
             }
+            Attribute::Set(members) => {
+                let mut inner = Vec::new();
+                for member in members {
+                    part(&mut inner, member.as_bytes());
+                }
+                entry(&mut out, name, b'L', &inner);
+            }
             Attribute::Foreign => return None,
         }
     }
@@ -95,11 +119,14 @@ pub fn canonical<'a>(
 }
 
 fn entry(out: &mut Vec<u8>, name: &str, tag: u8, value: &[u8]) {
-    out.extend_from_slice(&(name.len() as u64).to_be_bytes());
-    out.extend_from_slice(name.as_bytes());
+    part(out, name.as_bytes());
     out.push(tag);
-    out.extend_from_slice(&(value.len() as u64).to_be_bytes());
-    out.extend_from_slice(value);
+    part(out, value);
+}
+
+fn part(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+    out.extend_from_slice(bytes);
 }
 
 /// The size of a row as DynamoDB counts it against its limit of [`MAX_BYTES`]: names and values in
@@ -119,6 +146,7 @@ pub fn size(row: &Row) -> usize {
                     Attribute::Map(pairs) => {
                         pairs.iter().map(|(k, v)| k.len() + v.len() + 1).sum::<usize>() + 3
                     }
+                    Attribute::Set(members) => members.iter().map(String::len).sum(),
                     Attribute::Foreign => 0,
                 }
         })
@@ -136,6 +164,13 @@ pub fn index_size(row: &Row) -> usize {
     size(&keys.into_iter().filter_map(key).collect())
 }
 
+/// What an entry of the ledger that keeps this row takes besides: its key, its end, and a name and
+/// a byte for each attribute of a nested map. So that every version that was put can be deleted
+/// for recovery, put leaves as much room as the larger of this and [`index_size`].
+///
+/// Source: AWS, "DynamoDB item sizes and formats".
+pub const LEDGER_BYTES: usize = 128;
+
 /// The most bytes that DynamoDB keeps in one item: 400 KiB.
 pub const MAX_BYTES: usize = 400 * 1024;
 
@@ -152,6 +187,7 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..8).prop_map(Attribute::Bytes),
             any::<bool>().prop_map(Attribute::Flag),
             proptest::collection::btree_map(".{1,4}", ".{0,4}", 0..3).prop_map(Attribute::Map),
+            proptest::collection::btree_set(".{0,4}", 1..3).prop_map(Attribute::Set),
         ]
     }
 

@@ -32,7 +32,23 @@ impl Secret {
     /// Whether the bytes are UTF-8 text.
     #[must_use]
     pub fn is_text(&self) -> bool {
-        std::str::from_utf8(self.0.expose_secret()).is_ok()
+        self.text().is_some()
+    }
+
+    /// The text, if it is text: for the documents that are answers.
+    pub(crate) fn text(&self) -> Option<&str> {
+        std::str::from_utf8(self.0.expose_secret()).ok()
+    }
+
+    /// How many bytes the value takes as a JSON string, or as base64 where it is not text.
+    pub(crate) fn json_len(&self) -> usize {
+        let escaped = |byte: &u8| match byte {
+            b'"' | b'\\' => 2,
+            0..=0x1f => 6,
+            _ => 1,
+        };
+        let bytes = self.0.expose_secret();
+        if self.is_text() { bytes.iter().map(escaped).sum() } else { bytes.len().div_ceil(3) * 4 }
     }
 
     pub(crate) fn expose(&self) -> &[u8] {

@@ -1,17 +1,24 @@
-//! The table of live secrets: rows in and out, and what DynamoDB promises about them.
+//! The tables, of live secrets and of everything else about them: rows in and out, and what
+//! DynamoDB promises about them.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::moment::Moment;
 use crate::name::{Label, Name, Prefix, Revision};
-use crate::row::{self, Attribute, Row};
+use crate::row::{Attribute, Row};
+
+#[cfg(feature = "crash")]
+pub mod crash;
+pub mod ledger;
+pub mod transaction;
 
 /// The index of names: describing attributes only, never a key, a ciphertext or a MAC.
 const NAMES: &str = "names";
@@ -20,20 +27,47 @@ const REVISION: &str = "revision";
 
 type Item = HashMap<String, AttributeValue>;
 
-/// The table of live secrets.
+/// The table of live secrets, and the ledger.
 #[derive(Debug)]
 pub struct Store {
     client: Client,
     table: String,
+    ledger: String,
 }
 
-/// What became of a conditional write.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Inserted {
-    /// The row is there.
-    Done,
-    /// Another row has this name and version; nothing was changed.
-    Taken,
+/// A live row as it lies in the table, to be moved or removed: whatever another client gave it
+/// stays as it is.
+#[derive(Debug)]
+pub struct Live {
+    /// Its version.
+    pub label: Label,
+    item: Item,
+}
+
+impl Live {
+    fn of(item: Item) -> Option<Self> {
+        let label = Label::stored(item.get("version")?.as_s().ok()?);
+        Some(Self { label, item })
+    }
+
+    /// The row.
+    pub(crate) fn item(&self) -> &Item {
+        &self.item
+    }
+}
+
+/// Which attributes are the key of a row.
+#[derive(Clone, Copy)]
+struct Place([&'static str; 2]);
+
+impl Place {
+    const VERSION: Self = Self(["name", "version"]);
+    const ENTRY: Self = Self(["name", "entry"]);
+
+    fn of(self, item: &Item) -> Item {
+        let part = |name: &str| item.get(name).map(|value| (name.to_owned(), value.clone()));
+        self.0.into_iter().filter_map(part).collect()
+    }
 }
 
 /// Some rows of the names index, and where the next ones begin.
@@ -69,29 +103,60 @@ impl Key {
 }
 
 impl Store {
-    /// `table` is the table's name.
+    /// `table` and `ledger` are the names of the tables. A store without a ledger only reads.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+    pub fn new(client: Client, table: String, ledger: Option<String>) -> Self {
+        Self { client, table, ledger: ledger.unwrap_or_default() }
     }
 
-    /// The sort key of the highest version, strongly consistent. Reads no other attribute, which
-    /// is all that the put function's role allows.
+    /// Whether there is a ledger.
+    #[must_use]
+    pub fn has_ledger(&self) -> bool {
+        !self.ledger.is_empty()
+    }
+
+    /// The sort keys of the `count` highest versions, highest first, strongly consistent. Reads no
+    /// other attribute, which is all that the roles of most functions allow.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn highest(&self, name: &Name) -> Result<Option<Label>, Error> {
+    pub async fn highest(&self, name: &Name, count: i32) -> Result<Vec<Label>, Error> {
         let query = self
             .query(name)
             .consistent_read(true)
             .scan_index_forward(false)
-            .limit(1)
+            .limit(count)
             .select(Select::SpecificAttributes)
             .projection_expression("#version")
             .expression_attribute_names("#version", "version");
         let items = self.send(query, None).await?.0;
-        let row = items.into_iter().next().map(row_of).unwrap_or_default();
-        Ok(row.get("version").and_then(Attribute::text).map(Label::stored))
+        let label = |item: Item| item.get("version")?.as_s().ok().map(Label::stored);
+        Ok(items.into_iter().filter_map(label).collect())
+    }
+
+    /// The lowest versions, lowest first, at most `count` of them and 1 MB, strongly consistent;
+    /// whether there may be more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn lowest(&self, name: &Name, count: i32) -> Result<(Vec<Live>, bool), Error> {
+        let query = self.query(name).consistent_read(true).limit(count);
+        let (items, last) = self.send(query, None).await?;
+        Ok((items.into_iter().filter_map(Live::of).collect(), last.is_some()))
+    }
+
+    /// The row with exactly this sort key, strongly consistent.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn live(&self, name: &Name, label: &Label) -> Result<Option<Live>, Error> {
+        let query = self
+            .query(name)
+            .key_condition_expression("#name = :name AND #version = :version")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":version", AttributeValue::S(label.as_str().to_owned()))
+            .consistent_read(true);
+        Ok(self.send(query, None).await?.0.into_iter().find_map(Live::of))
     }
 
     /// The `count` highest versions, highest first, strongly consistent.
@@ -150,53 +215,6 @@ impl Store {
         Ok(self.send(query, Some(REVISION)).await?.0.into_iter().next().map(row_of))
     }
 
-    /// Writes a sealed row unless its name and version are taken. A retry that meets the row of
-    /// the very same write, whose answer was lost, writes it once more over itself: no two writes
-    /// have the same seal.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`], [`Error::Unavailable`].
-    pub async fn insert(&self, row: Row) -> Result<Inserted, Error> {
-        let seal = row.get("seal").and_then(Attribute::text).unwrap_or_default().to_owned();
-        let large = row::size(&row) > row::MAX_BYTES / 2;
-        let sent = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(row.into_iter().filter_map(value_of).collect()))
-            .condition_expression("attribute_not_exists(#name) OR #seal = :seal")
-            .expression_attribute_names("#name", "name")
-            .expression_attribute_names("#seal", "seal")
-            .expression_attribute_values(":seal", AttributeValue::S(seal))
-            .send()
-            .await;
-        let Err(error) = sent else {
-            return Ok(Inserted::Done);
-        };
-        match error.as_service_error() {
-            Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Inserted::Taken),
-            Some(PutItemError::ItemCollectionSizeLimitExceededException(_)) => {
-                Err(Error::TooLarge(
-                    "The versions of this name fill the 10 GB that DynamoDB allows. Delete old \
-                     versions, or use another name."
-                        .into(),
-                ))
-            }
-            _ => {
-                let failure = Failure::of("dynamodb:PutItem", self.resource(None), &error);
-                if large && failure.code() == "ValidationException" {
-                    return Err(Error::TooLarge(
-                        "DynamoDB does not take an item of this size into this table: a table \
-                         that was adopted may have local indexes that copy its items. Shorten the \
-                         secret, or keep it elsewhere and put the key to it here."
-                            .into(),
-                    ));
-                }
-                Err(if failure.is_certain() { failure.into() } else { unconfirmed(failure) })
-            }
-        }
-    }
-
     /// A page of the names index: every version of every name that the prefix covers, the versions
     /// of one name together and in ascending order. Eventually consistent. Reads at most `limit`
     /// rows, or 1 MB, whatever the prefix leaves of them.
@@ -228,14 +246,32 @@ impl Store {
             }
             scan = scan.filter_expression(clauses.join(" OR "));
         }
-        let resource = self.resource(Some(NAMES));
-        let answer = scan
-            .send()
-            .await
-            .map_err(|error| Error::from(Failure::of("dynamodb:Scan", resource, &error)))?;
-        let last = answer.last_evaluated_key.map(row_of).as_ref().and_then(Key::of);
-        let rows = answer.items.unwrap_or_default().into_iter().map(row_of).collect();
-        Ok(Page { rows, last })
+        self.scan(scan).await
+    }
+
+    /// A page of the names index: every version that expires after `from` and not after `to`, in
+    /// any order. Eventually consistent.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn expiring(
+        &self,
+        from: Moment,
+        to: Moment,
+        after: Option<Key>,
+    ) -> Result<Page, Error> {
+        let number = |moment: Moment| AttributeValue::N(moment.unix().to_string());
+        let scan = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .index_name(NAMES)
+            .set_exclusive_start_key(after.map(Key::into_item))
+            .filter_expression("#expires_at > :from AND #expires_at <= :to")
+            .expression_attribute_names("#expires_at", "expires_at")
+            .expression_attribute_values(":from", number(from))
+            .expression_attribute_values(":to", number(to));
+        self.scan(scan).await
     }
 
     /// A page of the versions of one name from the names index, highest first. Eventually
@@ -268,6 +304,17 @@ impl Store {
             .expression_attribute_values(":name", AttributeValue::S(name.as_str().to_owned()))
     }
 
+    async fn scan(&self, scan: ScanFluentBuilder) -> Result<Page, Error> {
+        let resource = self.resource(Some(NAMES));
+        let answer = scan
+            .send()
+            .await
+            .map_err(|error| Error::from(Failure::of("dynamodb:Scan", resource, &error)))?;
+        let last = answer.last_evaluated_key.map(row_of).as_ref().and_then(Key::of);
+        let rows = answer.items.unwrap_or_default().into_iter().map(row_of).collect();
+        Ok(Page { rows, last })
+    }
+
     async fn send(
         &self,
         query: QueryFluentBuilder,
@@ -288,14 +335,8 @@ impl Store {
     }
 }
 
-/// A write of which nobody knows whether it was done: only the caller can tell.
-fn unconfirmed(failure: Failure) -> Error {
-    Error::Unavailable {
-        message: "DynamoDB did not confirm the write, and the version may have been written. List \
-                  the versions of this name before you try again."
-            .into(),
-        source: Box::new(failure),
-    }
+fn item_of(row: Row) -> Item {
+    row.into_iter().filter_map(value_of).collect()
 }
 
 fn row_of(item: Item) -> Row {
@@ -316,6 +357,7 @@ fn attribute_of(value: AttributeValue) -> Attribute {
             })
             .collect::<Option<_>>()
             .map_or(Attribute::Foreign, Attribute::Map),
+        AttributeValue::Ss(members) => Attribute::Set(members.into_iter().collect()),
         _ => Attribute::Foreign,
     }
 }
@@ -329,6 +371,7 @@ fn value_of((name, attribute): (String, Attribute)) -> Option<(String, Attribute
         Attribute::Map(pairs) => AttributeValue::M(
             pairs.into_iter().map(|(key, value)| (key, AttributeValue::S(value))).collect(),
         ),
+        Attribute::Set(members) => AttributeValue::Ss(members.into_iter().collect()),
         Attribute::Foreign => return None,
     };
     Some((name, value))

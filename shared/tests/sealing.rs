@@ -91,7 +91,7 @@ fn flipped(attribute: &Attribute) -> Vec<Attribute> {
                 keys.chain(values).collect::<Vec<_>>()
             })
             .collect(),
-        Attribute::Foreign => vec![],
+        Attribute::Set(_) | Attribute::Foreign => vec![],
     }
 }
 

@@ -1,8 +1,11 @@
-//! list: names with their newest version, or the versions of one name.
+//! list: names with their newest version, the versions of one name, or what was done to it.
 
 use std::process::ExitCode;
 
-use coffer::coffer::{Coffer, Description};
+use coffer::chain::{Broken, Caller};
+use coffer::coffer::Coffer;
+use coffer::coffer::history::Event;
+use coffer::coffer::list::Description;
 use coffer::cursor::Cursor;
 use coffer::error::Error;
 use coffer::event::Answer;
@@ -10,15 +13,16 @@ use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
 use coffer::name::{Name, Prefix};
 
-struct Request {
-    what: What,
-    next: Option<Cursor>,
-    limit: u32,
+enum Request {
+    Names(Option<Prefix>, Page),
+    Versions(Name, Page),
+    History(Name, Page),
+    Verify(Name),
 }
 
-enum What {
-    Names(Option<Prefix>),
-    Versions(Name),
+struct Page {
+    next: Option<Cursor>,
+    limit: u32,
 }
 
 #[derive(serde::Serialize)]
@@ -26,6 +30,7 @@ enum What {
 enum Found {
     Secrets(Vec<Description>),
     Versions(Vec<Description>),
+    Events(Vec<Event>),
 }
 
 #[derive(serde::Serialize)]
@@ -36,45 +41,72 @@ struct Listed {
     next: Option<Cursor>,
 }
 
+#[derive(serde::Serialize)]
+struct Verified<'a> {
+    name: &'a str,
+    whole: bool,
+    entries: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    broken: Vec<Broken>,
+}
+
 impl Operation for Request {
     const NAME: &'static str = "list";
 
     fn parse(fields: &mut Fields) -> Result<Self, Error> {
-        Ok(Self {
-            what: match (fields.text("name")?, fields.parsed("prefix")?) {
-                (None, prefix) => What::Names(prefix),
-                (Some(name), None) => What::Versions(Name::of_any_client(&name)?),
-                _ => {
-                    return Err(Error::invalid("Give `prefix` for names or `name` for versions."));
-                }
-            },
-            next: fields.parsed("next")?,
-            limit: match fields.number("limit")?.map(u32::try_from) {
-                None => Coffer::DEFAULT_LIMIT,
-                Some(Ok(limit @ 1..=Coffer::MAX_LIMIT)) => limit,
-                Some(_) => return Err(Error::invalid("`limit` is 1 to 1000.")),
-            },
-        })
-    }
-
-    fn name(&self) -> Option<&Name> {
-        match &self.what {
-            What::Names(_) => None,
-            What::Versions(name) => Some(name),
+        let name = fields.text("name")?.map(|name| Name::of_any_client(&name)).transpose()?;
+        let prefix = fields.parsed("prefix")?;
+        let resource = fields.resource("list")?;
+        let history = resource.as_deref() == Some("history");
+        if history && fields.flag("verify")? {
+            let name = name.ok_or(Error::invalid("`name` says whose history to verify."))?;
+            return Ok(Self::Verify(name));
+        }
+        let limit = fields.limit("limit")?.unwrap_or(Coffer::DEFAULT_LIMIT);
+        let page = Page { next: fields.parsed("next")?, limit };
+        match (resource.as_deref(), name, prefix) {
+            (None | Some("names"), None, prefix) => Ok(Self::Names(prefix, page)),
+            (None | Some("versions"), Some(name), None) => Ok(Self::Versions(name, page)),
+            (Some("history"), Some(name), None) => Ok(Self::History(name, page)),
+            _ => Err(Error::invalid(
+                "`list` is names, of all or of a `prefix`, or versions or history of a `name`.",
+            )),
         }
     }
 
-    async fn apply(self, coffer: &Coffer) -> Result<Answer, Error> {
-        let after = self.next.map(|cursor| cursor.0);
-        let (listed, found): (_, fn(_) -> _) = match self.what {
-            What::Names(prefix) => {
-                (coffer.list(prefix.as_ref(), after, self.limit).await?, Found::Secrets)
+    fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Names(prefix, _) => prefix.as_ref().map(Prefix::name),
+            Self::Versions(name, _) | Self::History(name, _) | Self::Verify(name) => Some(name),
+        }
+    }
+
+    async fn apply(self, coffer: &Coffer, _: &Caller) -> Result<Answer, Error> {
+        let after = |page: &mut Page| page.next.take().map(|cursor| cursor.0);
+        let (found, next) = match self {
+            Self::Names(prefix, mut page) => {
+                let listed = coffer.list(prefix.as_ref(), after(&mut page), page.limit).await?;
+                (Found::Secrets(listed.descriptions), listed.next)
             }
-            What::Versions(name) => {
-                (coffer.versions(&name, after, self.limit).await?, Found::Versions)
+            Self::Versions(name, mut page) => {
+                let listed = coffer.versions(&name, after(&mut page), page.limit).await?;
+                (Found::Versions(listed.descriptions), listed.next)
+            }
+            Self::History(name, mut page) => {
+                let told = coffer.history(&name, after(&mut page), page.limit).await?;
+                (Found::Events(told.events), told.next)
+            }
+            Self::Verify(name) => {
+                let verified = coffer.verify(&name).await?;
+                return Answer::json(&Verified {
+                    name: name.as_str(),
+                    whole: verified.broken.is_empty(),
+                    entries: verified.entries,
+                    broken: verified.broken,
+                });
             }
         };
-        Answer::json(&Listed { found: found(listed.descriptions), next: listed.next.map(Cursor) })
+        Answer::json(&Listed { found, next: next.map(Cursor) })
     }
 }
 

@@ -1,7 +1,7 @@
 from ministack.app import main
 
-from . import api, dynamodb, faults, iam, kms
+from . import api, dynamodb, faults, iam, kms, pipes
 
-for part in (iam, kms, dynamodb, api, faults):
+for part in (iam, kms, dynamodb, api, pipes, faults):
     part.install()
 main()

@@ -1,0 +1,54 @@
+//! One version of one secret.
+
+use coffer::coffer::Coffer;
+use coffer::coffer::get::Which;
+use coffer::context::Context;
+use coffer::error::Error;
+use coffer::event::Answer;
+use coffer::fields::Fields;
+use coffer::name::{Name, Stage};
+
+use crate::Opened;
+
+pub(crate) struct Request {
+    pub(crate) name: Name,
+    which: Which,
+    context: Context,
+    bare: bool,
+}
+
+impl Request {
+    pub(crate) fn parse(fields: &mut Fields) -> Result<Self, Error> {
+        Ok(Self {
+            name: Name::of_any_client(&fields.required_text("name")?)?,
+            which: which(fields)?,
+            context: fields.context("context")?,
+            bare: match fields.text("format")?.as_deref() {
+                None | Some("json") => false,
+                Some("text") => true,
+                Some(_) => return Err(Error::invalid("`format` is json or text.")),
+            },
+        })
+    }
+
+    pub(crate) async fn apply(self, coffer: &Coffer) -> Result<Answer, Error> {
+        let got = coffer.get(&self.name, &self.which, &self.context).await?;
+        let version = got.description.version.clone();
+        let answer =
+            if self.bare { Answer::bare(got.secret) } else { Answer::json(&Opened::from(got))? };
+        Ok(answer.of_version(version))
+    }
+}
+
+fn which(fields: &mut Fields) -> Result<Which, Error> {
+    let version = fields.number_or_text("version")?.map(|text| text.parse()).transpose()?;
+    let revision = fields.parsed("revision")?;
+    let stage = fields.parsed("stage")?;
+    match (version, revision, stage) {
+        (None, None, None) => Ok(Which::Stage(Stage::Current)),
+        (Some(label), None, None) => Ok(Which::Version(label)),
+        (None, Some(revision), None) => Ok(Which::Revision(revision)),
+        (None, None, Some(stage)) => Ok(Which::Stage(stage)),
+        _ => Err(Error::invalid("Give at most one of `version`, `revision` and `stage`.")),
+    }
+}

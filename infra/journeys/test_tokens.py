@@ -1,0 +1,157 @@
+"""A put with a token is done once, however often it is sent."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from conftest import ACCOUNT, NUMBERS, REGION, allow, client
+
+CALLERS = 50
+
+
+def test_the_same_put_sent_again_makes_one_version_and_one_answer(stack, name):
+    request = {"name": name, "secret": "s", "token": f"{name} 1", "comment": "c", "ttl": 3600}
+    first = stack.invoke("put", request)
+    assert first.code == "OK"
+    for _, again in stack.both("put", request):
+        assert again.body == first.body
+    # The value is no part of what is compared: nothing is kept that could tell it.
+    assert stack.invoke("put", {**request, "secret": "other"}).body == first.body
+    assert len(stack.versions_of(name)) == 1
+    assert len(stack.history(name)) == 1
+    assert stack.put(name, "s", token=f"{name} 2")["version"] == 2
+    # Later versions, or the end of this one, change nothing of the answer.
+    assert stack.invoke("put", request).body == first.body
+    stack.done("delete", name=name)
+    assert stack.invoke("put", request).body == first.body
+
+
+@pytest.mark.parametrize("door", ["invoke", "by_http"])
+def test_fifty_at_once_make_one_version(stack, name, door):
+    request = {"name": name, "generate": {}, "token": name}
+    with ThreadPoolExecutor(CALLERS) as pool:
+        answers = list(pool.map(lambda _: getattr(stack, door)("put", request), range(CALLERS)))
+    assert {answer.code for answer in answers} == {"OK"}
+    assert len({json.dumps(answer.body) for answer in answers}) == 1
+    assert len(stack.versions_of(name)) == 1
+    assert len(stack.history(name)) == 1
+
+
+def test_fifty_at_once_of_an_explicit_version(stack, name):
+    request = {"name": name, "secret": "s", "version": 7, "token": name}
+    with ThreadPoolExecutor(CALLERS) as pool:
+        answers = list(pool.map(lambda _: stack.invoke("put", request), range(CALLERS)))
+    assert {answer.code for answer in answers} == {"OK"}
+    assert {answer.body["version"] for answer in answers} == {7}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "tokens/another"},
+        {"comment": "another"},
+        {"context": {"a": "b"}},
+        {"ttl": 61},
+        {"version": 9},
+        {"generate": {"length": 12}, "secret": None},
+    ],
+    ids=str,
+)
+def test_the_token_of_another_request_is_refused(stack, name, change):
+    request = {"name": name, "secret": "s", "token": name, "ttl": 60}
+    stack.put(**request)
+    other = {field: value for field, value in {**request, **change}.items() if value is not None}
+    for origin, answer in stack.both("put", other):
+        assert answer.code == "Exists"
+        assert answer.status == (409 if origin == "http" else None)
+        assert "token" in answer.message
+    assert len(stack.versions_of(name)) == 1
+    assert stack.versions_of("tokens/another") == []
+
+
+@pytest.mark.parametrize("token", ["", "t" * 257, "ü" * 129, 5, None, ["t"]], ids=str)
+def test_a_token_that_is_none_is_refused(stack, name, token):
+    request = {"name": name, "secret": "s", "token": token}
+    assert stack.invoke("put", request).code == "Invalid"
+    assert stack.versions_of(name) == []
+
+
+def test_a_token_may_be_any_text(stack, name):
+    for token in ("ключ\n🔑", "t" * 256, "<aws.scheduler.execution-id>", " "):
+        first = stack.put(name, "s", token=f"{token}"[:256])
+        assert stack.put(name, "s", token=token) == first
+
+
+def test_a_token_is_answered_when_its_expiry_has_passed(stack, name):
+    end = datetime.now(timezone.utc) + timedelta(seconds=2)
+    request = {"name": name, "secret": "s", "token": name, "expires_at": end.isoformat()}
+    first = stack.invoke("put", request)
+    while datetime.now(timezone.utc) <= end + timedelta(seconds=1):
+        assert stack.invoke("put", request).body == first.body
+    assert stack.invoke("put", {**request, "token": f"{name} 2"}).code == "Invalid"
+
+
+def test_a_token_lasts_a_day_and_is_kept_as_a_hash(stack, name):
+    token = f"{name} token"
+    stack.put(name, "s", token=token)
+    rows = stack.entries.scan(ConsistentRead=True)["Items"]
+    mine = [row for row in rows if row["entry"] == "token" and name in row["answer"]]
+    assert len(mine) == 1 and token not in str(mine)
+    assert int(mine[0]["ttl"]) == pytest.approx(time.time() + 24 * 3600, abs=60)
+    # DynamoDB removes it some time later: what has ended is as if it were not there.
+    stack.entries.put_item(Item={**mine[0], "ttl": 1})
+    assert stack.put(name, "s", token=token)["version"] == 2
+    assert stack.put(name, "s", token=token)["version"] == 2
+
+
+def test_a_bundle_with_a_token(stack, name):
+    request = {"prefix": name, "token": name, "secrets": {f"{name}/{n}": "s" for n in range(49)}}
+    first = stack.invoke("put", request)
+    assert first.code == "OK"
+    for _, again in stack.both("put", request):
+        assert again.body == first.body
+    fewer = {**request, "secrets": {f"{name}/1": "s"}}
+    assert stack.invoke("put", fewer).code == "Exists"
+    assert len(stack.versions_of(f"{name}/1")) == 1
+
+
+def test_an_event_that_a_schedule_delivers_twice_works_once(stack, iam, name):
+    """Two schedules of one moment, as EventBridge may deliver one twice, each with a retry."""
+    role = f"scheduler-{next(NUMBERS)}"
+    trust = allow("sts:AssumeRole", None)
+    del trust["Statement"][0]["Resource"]
+    trust["Statement"][0]["Principal"] = {"Service": "scheduler.amazonaws.com"}
+    arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{stack.functions['put']}"
+    iam.put_role_policy(
+        RoleName=role,
+        PolicyName="put",
+        PolicyDocument=json.dumps(allow("lambda:InvokeFunction", function)),
+    )
+    scheduler = client("scheduler")
+    moment = datetime.now(timezone.utc) + timedelta(seconds=2)
+    event = {"name": name, "generate": {}, "token": f"{name} {moment}"}
+    names = [f"twice-{next(NUMBERS)}" for _ in range(2)]
+    for schedule in names:
+        scheduler.create_schedule(
+            Name=schedule,
+            ScheduleExpression=f"at({moment:%Y-%m-%dT%H:%M:%S})",
+            FlexibleTimeWindow={"Mode": "OFF"},
+            Target={"Arn": function, "RoleArn": arn, "Input": json.dumps(event)},
+        )
+    # Both have been delivered once the function has logged them.
+    deadline = time.monotonic() + 120
+    while delivered(stack, name) < 2:
+        assert time.monotonic() < deadline, "the schedules did not fire"
+        time.sleep(0.5)
+    assert len(stack.versions_of(name)) == 1
+    assert len(stack.history(name)) == 1
+    for schedule in names:
+        scheduler.delete_schedule(Name=schedule)
+
+
+def delivered(stack, name):
+    lines = [line for line in stack.logs().splitlines() if f'"name":"{name}"' in line]
+    return sum('"operation":"put"' in line and '"code":"OK"' in line for line in lines)

@@ -1,0 +1,518 @@
+//! The events of a name as a chain: what an entry of the ledger says, how it holds the one before
+//! it, and whether all of them are still there as they were written.
+//!
+//! ```text
+//! hash(n) = SHA-256(canonical(every attribute of entry n but `hash`)), previous(n + 1) = hash(n)
+//! ```
+//!
+//! [`canonical`] is the form that a seal is of, too. The entry's name and place are among its
+//! attributes, so an entry that is edited, moved or taken away shows. The hash has no key: whoever
+//! writes the whole ledger can write a whole chain anew. Copies of the events outside of it, such
+//! as an archive of the bus they are sent to, are what that is held against.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+
+use crate::moment::Moment;
+use crate::name::{Label, Name, Version};
+use crate::row::{Attribute, Row, canonical};
+
+/// What the sort key of every event begins with; 19 digits follow.
+pub const EVENT: &str = "event#";
+/// The sort key of the head: what the newest entry was when the head was written last.
+pub const HEAD: &str = "head";
+
+/// Who asked for a change, for the record. It authorises nothing: whoever may invoke a function
+/// directly can say what they like.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The IAM ARN that the API authenticated, or `direct`.
+    pub who: String,
+    /// Lambda's id of the request.
+    pub request_id: String,
+}
+
+/// What was done to a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Versions were put.
+    Put,
+    /// Versions were moved to the ledger, or removed.
+    Delete,
+    /// Versions were moved back.
+    Restore,
+}
+
+impl Act {
+    /// The act as the ledger and answers have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// How a name stands after an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// It has versions, or never had any.
+    #[default]
+    Live,
+    /// Its last version was deleted.
+    Deleted,
+    /// It was put anew since.
+    Anew,
+}
+
+impl State {
+    fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Live => None,
+            Self::Deleted => Some("deleted"),
+            Self::Anew => Some("anew"),
+        }
+    }
+
+    fn of(row: &Row) -> Self {
+        match row.get("state").and_then(Attribute::text) {
+            Some("deleted") => Self::Deleted,
+            Some("anew") => Self::Anew,
+            _ => Self::Live,
+        }
+    }
+}
+
+/// A change to be told of.
+#[derive(Debug)]
+pub struct Change {
+    /// What is done.
+    pub act: Act,
+    /// To which versions.
+    pub versions: Vec<Label>,
+    /// Whether they are removed for good.
+    pub forced: bool,
+    /// How the name stands then.
+    pub state: State,
+}
+
+/// The end of a chain: what the next entry has to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// The number of the newest entry; 0 where there is none.
+    pub sequence: u64,
+    /// The highest version there ever was, as far as the ledger knows.
+    pub highest: Option<Version>,
+    /// How the name stands.
+    pub state: State,
+    hash: Vec<u8>,
+    ttl: Option<Moment>,
+}
+
+impl Tail {
+    /// The end of a chain by its newest entry and its head, whichever is newer. A bundle writes
+    /// entries without their heads, so a head may lag; retention takes entries, so it may be all
+    /// there is. `None` where there are rows and none of them can be read.
+    #[must_use]
+    pub fn of(rows: &[Row]) -> Option<Self> {
+        if rows.is_empty() {
+            return Some(Self::default());
+        }
+        let key = |row: &Row| row.get("entry").and_then(Attribute::text).map(str::to_owned);
+        let head = rows.iter().find(|row| key(row).as_deref() == Some(HEAD)).and_then(Self::head);
+        let newest = rows.iter().filter_map(Self::entry).max_by_key(|tail| tail.sequence);
+        // On a tie the head is believed: it is what the entry was when it was written.
+        match (newest, head) {
+            (Some(newest), Some(head)) if newest.sequence > head.sequence => Some(newest),
+            (newest, head) => head.or(newest),
+        }
+    }
+
+    fn head(row: &Row) -> Option<Self> {
+        Some(Self {
+            sequence: u64::try_from(row.get("sequence")?.integer()?).ok()?,
+            hash: row.get("previous")?.bytes()?.to_vec(),
+            ttl: moment(row, "previous_ttl"),
+            highest: highest(row),
+            state: State::of(row),
+        })
+    }
+
+    fn entry(row: &Row) -> Option<Self> {
+        Some(Self {
+            sequence: sequence(row)?,
+            hash: row.get("hash")?.bytes()?.to_vec(),
+            ttl: moment(row, "ttl"),
+            highest: highest(row),
+            state: State::of(row),
+        })
+    }
+
+    /// The entry that tells of a change, and the end of the chain with it. `ttl` is when
+    /// retention takes it; `headless` says that its head is not written with it.
+    #[must_use]
+    pub fn follow(
+        &self,
+        name: &Name,
+        change: &Change,
+        caller: &Caller,
+        ttl: Option<Moment>,
+        headless: bool,
+    ) -> (Row, Self) {
+        let text = |text: &str| Attribute::Text(text.to_owned());
+        let number = |moment: Moment| Attribute::Number(moment.unix().to_string());
+        let numbers = change.versions.iter().filter_map(Label::number).filter_map(Version::new);
+        let mut tail = Self {
+            sequence: self.sequence + 1,
+            highest: numbers.chain(self.highest).max(),
+            state: change.state,
+            ttl,
+            hash: Vec::new(),
+        };
+        let versions = change.versions.iter().map(Label::shown).collect();
+        let mut row = Row::from([
+            ("name".to_owned(), text(name.as_str())),
+            ("entry".to_owned(), text(&key(tail.sequence))),
+            ("operation".to_owned(), text(change.act.as_str())),
+            ("versions".to_owned(), Attribute::Set(versions)),
+            ("at".to_owned(), Attribute::Text(Moment::now().to_string())),
+            ("who".to_owned(), text(&caller.who)),
+            ("request_id".to_owned(), text(&caller.request_id)),
+        ]);
+        for (name, set) in [("force", change.forced), ("headless", headless)] {
+            if set {
+                row.insert(name.to_owned(), Attribute::Flag(true));
+            }
+        }
+        tail.describe(&mut row);
+        if let Some(ttl) = ttl {
+            row.insert("ttl".to_owned(), number(ttl));
+        }
+        if self.sequence > 0 {
+            self.hold(&mut row);
+        }
+        tail.hash = hash(&row).unwrap_or_default();
+        row.insert("hash".to_owned(), Attribute::Bytes(tail.hash.clone()));
+        (row, tail)
+    }
+
+    /// The head that says so.
+    #[must_use]
+    pub fn to_head(&self, name: &Name) -> Row {
+        let mut row = Row::from([
+            ("name".to_owned(), Attribute::Text(name.as_str().to_owned())),
+            ("entry".to_owned(), Attribute::Text(HEAD.to_owned())),
+            ("sequence".to_owned(), Attribute::Number(self.sequence.to_string())),
+        ]);
+        self.describe(&mut row);
+        self.hold(&mut row);
+        row
+    }
+
+    fn describe(&self, row: &mut Row) {
+        if let Some(highest) = self.highest {
+            row.insert("highest".to_owned(), Attribute::Text(highest.padded()));
+        }
+        if let Some(state) = self.state.as_str() {
+            row.insert("state".to_owned(), Attribute::Text(state.to_owned()));
+        }
+    }
+
+    fn hold(&self, row: &mut Row) {
+        row.insert("previous".to_owned(), Attribute::Bytes(self.hash.clone()));
+        if let Some(ttl) = self.ttl {
+            let ttl = Attribute::Number(ttl.unix().to_string());
+            row.insert("previous_ttl".to_owned(), ttl);
+        }
+    }
+}
+
+/// The sort key of an entry.
+#[must_use]
+pub fn key(sequence: u64) -> String {
+    format!("{EVENT}{sequence:019}")
+}
+
+fn sequence(row: &Row) -> Option<u64> {
+    row.get("entry")?.text()?.strip_prefix(EVENT)?.parse().ok()
+}
+
+fn highest(row: &Row) -> Option<Version> {
+    row.get("highest")?.text()?.parse().ok().and_then(Version::new)
+}
+
+fn moment(row: &Row, name: &str) -> Option<Moment> {
+    row.get(name)?.integer().and_then(Moment::from_unix)
+}
+
+fn hash(row: &Row) -> Option<Vec<u8>> {
+    let bytes = canonical(row.iter().filter(|(name, _)| *name != "hash"))?;
+    Some(Sha256::digest(bytes).to_vec())
+}
+
+/// What is wrong with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// It is not what was written.
+    Altered,
+    /// It was written, its time is not over, and it is not there.
+    Missing,
+}
+
+/// An entry that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Broken {
+    /// Its sort key in the ledger.
+    pub entry: String,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// Checks a chain as it goes by, oldest entry first.
+#[derive(Debug)]
+pub struct Check {
+    now: Moment,
+    broken: BTreeSet<Broken>,
+    entries: u64,
+    last: Option<Seen>,
+    /// The hash of the entry that the head is about.
+    attested: Option<Vec<u8>>,
+    head: Option<Tail>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    sequence: u64,
+    hash: Vec<u8>,
+    headless: bool,
+}
+
+impl Check {
+    /// More gaps than this between two entries are not named one by one.
+    const NAMED: u64 = 1000;
+
+    /// Begins a check of the chain that has this head, if it has one.
+    #[must_use]
+    pub fn new(head: Option<&Row>, now: Moment) -> Self {
+        let mut broken = BTreeSet::new();
+        let tail = head.and_then(Tail::head);
+        if head.is_some() && tail.is_none() {
+            broken.insert(Broken { entry: HEAD.to_owned(), fault: Fault::Altered });
+        }
+        Self { now, broken, entries: 0, last: None, attested: None, head: tail }
+    }
+
+    /// The next entry.
+    pub fn entry(&mut self, row: &Row) {
+        self.entries += 1;
+        let text = |name: &str| row.get(name).and_then(Attribute::text).unwrap_or_default();
+        let place = text("entry").to_owned();
+        let stored = row.get("hash").and_then(Attribute::bytes).unwrap_or_default();
+        let made = hash(row).unwrap_or_default();
+        let (Some(sequence), true) = (sequence(row), made == stored) else {
+            self.blame(place, Fault::Altered);
+            // What it should have been is what the one after it holds: nothing more to compare.
+            if let Some(sequence) = sequence(row) {
+                self.gap(sequence, moment(row, "previous_ttl"));
+                self.last = Some(Seen { sequence, hash: Vec::new(), headless: true });
+            }
+            return;
+        };
+        let previous = row.get("previous").and_then(Attribute::bytes).unwrap_or_default();
+        self.gap(sequence, moment(row, "previous_ttl"));
+        if let Some(last) = &self.last
+            && last.sequence + 1 == sequence
+            && !last.hash.is_empty()
+            && last.hash != previous
+        {
+            // It is whole in itself, and so is this one, which holds another in its place.
+            let place = key(last.sequence);
+            self.blame(place, Fault::Altered);
+        }
+        if self.head.as_ref().is_some_and(|head| head.sequence == sequence) {
+            self.attested = Some(made.clone());
+        }
+        let headless = row.get("headless").is_some_and(Attribute::is_set);
+        self.last = Some(Seen { sequence, hash: made, headless });
+    }
+
+    /// Names what lacks between the last entry and this one, unless its time was over.
+    fn gap(&mut self, sequence: u64, previous_ttl: Option<Moment>) {
+        let after = self.last.as_ref().map_or(0, |last| last.sequence);
+        self.lacks(after + 1, sequence, previous_ttl);
+    }
+
+    fn lacks(&mut self, from: u64, to: u64, ttl: Option<Moment>) {
+        if ttl.is_some_and(|end| end <= self.now) {
+            return;
+        }
+        for sequence in from.max(to.saturating_sub(Self::NAMED))..to {
+            self.blame(key(sequence), Fault::Missing);
+        }
+    }
+
+    fn blame(&mut self, entry: String, fault: Fault) {
+        self.broken.insert(Broken { entry, fault });
+    }
+
+    /// Ends the check, with the head as it is now: how many entries there are, and which are not
+    /// as they should be.
+    #[must_use]
+    pub fn finish(mut self, head: Option<&Row>) -> (u64, Vec<Broken>) {
+        let last = self.last.take();
+        if let Some(before) = self.head.take() {
+            let end = last.as_ref().map_or(0, |last| last.sequence);
+            self.lacks(end + 1, before.sequence + 1, before.ttl);
+            if self.attested.take().is_some_and(|attested| attested != before.hash) {
+                self.blame(key(before.sequence), Fault::Altered);
+            }
+        }
+        // A bundle writes entries without heads; any other entry was written with one.
+        let now = head.and_then(Tail::head).map_or(0, |head| head.sequence);
+        if last.is_some_and(|last| last.sequence > now && !last.headless) {
+            let fault = if head.is_some() { Fault::Altered } else { Fault::Missing };
+            self.blame(HEAD.to_owned(), fault);
+        }
+        (self.entries, self.broken.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG_AGO: i64 = 1_000;
+    const NOW: i64 = 2_000;
+
+    fn name() -> Name {
+        "n".parse().unwrap()
+    }
+
+    fn at(seconds: i64) -> Moment {
+        Moment::from_unix(seconds).unwrap()
+    }
+
+    /// Ten puts; the entries before `expired` have had their time.
+    fn chain(expired: usize, headless: bool) -> (Vec<Row>, Row) {
+        let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
+        let mut tail = Tail::default();
+        let mut rows = Vec::new();
+        for version in 1..=10_u64 {
+            let versions = vec![Label::from(Version::new(version).unwrap())];
+            let change = Change { act: Act::Put, versions, forced: false, state: State::Live };
+            let ttl = if rows.len() < expired { LONG_AGO } else { NOW + 1_000 };
+            let (row, next) = tail.follow(&name(), &change, &caller, Some(at(ttl)), headless);
+            rows.push(row);
+            tail = next;
+        }
+        (rows, tail.to_head(&name()))
+    }
+
+    fn faults(rows: &[Row], head: Option<&Row>) -> Vec<(String, Fault)> {
+        let mut check = Check::new(head, at(NOW));
+        for row in rows {
+            check.entry(row);
+        }
+        let broken = check.finish(head).1;
+        broken.into_iter().map(|broken| (broken.entry.replace(EVENT, ""), broken.fault)).collect()
+    }
+
+    fn numbered(sequence: u64, fault: Fault) -> (String, Fault) {
+        (format!("{sequence:019}"), fault)
+    }
+
+    #[test]
+    fn a_chain_is_whole_as_it_was_written() {
+        let (rows, head) = chain(0, false);
+        assert_eq!(faults(&rows, Some(&head)), []);
+        assert_eq!(Tail::of(&[head.clone(), rows[9].clone()]).unwrap().sequence, 10);
+        assert_eq!(Tail::of(&[head]).unwrap().highest.unwrap().number(), 10);
+        assert_eq!(Tail::of(&[]), Some(Tail::default()));
+        assert_eq!(Tail::of(&[Row::new()]), None);
+    }
+
+    #[test]
+    fn every_attribute_of_every_entry_is_held() {
+        let (rows, head) = chain(0, false);
+        for index in 0..rows.len() {
+            for attribute in rows[index].keys().filter(|name| *name != "entry") {
+                let mut edited = rows.clone();
+                edited[index].insert(attribute.clone(), Attribute::Text("edited".to_owned()));
+                let found = faults(&edited, Some(&head));
+                let sequence = index as u64 + 1;
+                assert_eq!(found, [numbered(sequence, Fault::Altered)], "{attribute}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_that_was_written_anew_is_named() {
+        let (rows, head) = chain(0, false);
+        for index in 0..rows.len() {
+            let mut edited = rows.clone();
+            edited[index].insert("who".to_owned(), Attribute::Text("somebody else".to_owned()));
+            let made = hash(&edited[index]).unwrap();
+            edited[index].insert("hash".to_owned(), Attribute::Bytes(made));
+            let found = faults(&edited, Some(&head));
+            assert_eq!(found, [numbered(index as u64 + 1, Fault::Altered)]);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_was_taken_away_is_named_wherever_it_was() {
+        let (rows, head) = chain(0, false);
+        for index in 0..rows.len() {
+            let mut fewer = rows.clone();
+            fewer.remove(index);
+            let found = faults(&fewer, Some(&head));
+            assert_eq!(found, [numbered(index as u64 + 1, Fault::Missing)]);
+        }
+        assert_eq!(faults(&[], Some(&head)).len(), 10);
+        assert_eq!(faults(&rows, None), [(HEAD.to_owned(), Fault::Missing)]);
+    }
+
+    #[test]
+    fn entries_that_changed_places_are_named() {
+        let (mut rows, head) = chain(0, false);
+        let key = |row: &Row| row.get("entry").unwrap().clone();
+        let (third, seventh) = (key(&rows[2]), key(&rows[6]));
+        rows.swap(2, 6);
+        rows[2].insert("entry".to_owned(), third);
+        rows[6].insert("entry".to_owned(), seventh);
+        let named = [numbered(3, Fault::Altered), numbered(7, Fault::Altered)];
+        assert_eq!(faults(&rows, Some(&head)), named);
+    }
+
+    #[test]
+    fn retention_may_take_what_has_had_its_time_and_no_more() {
+        let (rows, head) = chain(4, false);
+        assert_eq!(faults(&rows[4..], Some(&head)), []);
+        assert_eq!(faults(&rows[2..], Some(&head)), []);
+        let found = faults(&rows[5..], Some(&head));
+        assert_eq!(found.last(), Some(&numbered(5, Fault::Missing)));
+        // DynamoDB takes them in any order.
+        let mut holes = rows.clone();
+        holes.remove(1);
+        assert_eq!(faults(&holes, Some(&head)), []);
+        let (_, head) = chain(10, false);
+        assert_eq!(faults(&[], Some(&head)), []);
+    }
+
+    #[test]
+    fn the_entries_of_a_bundle_have_no_head_of_their_own() {
+        let (rows, head) = chain(0, true);
+        assert_eq!(faults(&rows, None), []);
+        assert_eq!(faults(&rows, Some(&head)), []);
+        let (_, older) = {
+            let (rows, _) = chain(0, true);
+            let tail = Tail::of(&rows[3..4]).unwrap();
+            (rows, tail.to_head(&name()))
+        };
+        assert_eq!(faults(&rows, Some(&older)), []);
+        assert_eq!(Tail::of(&[older, rows[9].clone()]).unwrap().sequence, 10);
+    }
+}

@@ -1,0 +1,243 @@
+//! delete: versions leave the live table, for the ledger and its recovery window or for good.
+
+use crate::chain::{Act, Caller, Change, State, Tail};
+use crate::error::Error;
+use crate::moment::Moment;
+use crate::name::{Label, Name};
+use crate::pause::Pause;
+use crate::store::ledger::{Buried, bury};
+use crate::store::transaction::{Committed, Transaction};
+use crate::store::{Live, Store};
+
+use super::{Coffer, DAY_SECONDS, for_name, not_found};
+
+/// What is to be deleted, and how.
+#[derive(Debug)]
+pub struct Delete {
+    /// The name of the secret.
+    pub name: Name,
+    /// The version, or all of them if none.
+    pub version: Option<Label>,
+    /// Whether it can be recovered.
+    pub recovery: Recovery,
+}
+
+/// Whether what is deleted can be recovered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// For so many days.
+    Days(u32),
+    /// Not at all: what awaits recovery already is removed, too.
+    None,
+}
+
+impl Recovery {
+    /// The fewest days that can be asked for.
+    pub const MIN_DAYS: u32 = 7;
+    /// The most days that can be asked for, and how many there are if nothing is said.
+    pub const MAX_DAYS: u32 = 30;
+}
+
+/// What was deleted.
+#[derive(Debug)]
+pub struct Deleted {
+    /// The name of the secret.
+    pub name: Name,
+    /// The versions, lowest first.
+    pub versions: Vec<Label>,
+    /// The moment from which on nothing of it can be restored; none where that is so already.
+    pub until: Option<Moment>,
+}
+
+/// How many versions one transaction moves, each in two writes, beside its event and the head.
+pub(super) const MOVED: i32 = 49;
+/// How many versions one transaction removes.
+const REMOVED: i32 = 98;
+
+impl Coffer {
+    /// Deletes one version or all. The oldest go first, each transaction with its event, and the
+    /// highest in the last one, so that the secret is there until it is gone; what was interrupted
+    /// goes on when it is asked for again. A secret that awaits recovery already stays as it is,
+    /// and is answered without versions.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::TooLarge`] for another client's row that the ledger has no
+    /// room for; [`Error::Unavailable`].
+    pub async fn delete(&self, delete: Delete, caller: &Caller) -> Result<Deleted, Error> {
+        let found = match delete.recovery {
+            Recovery::Days(days) => Box::pin(self.bury(&delete, days, caller)).await,
+            Recovery::None => Box::pin(self.remove(&delete, caller)).await,
+        };
+        found.map_err(|error| for_name(&delete.name, error))
+    }
+
+    async fn bury(&self, delete: &Delete, days: u32, caller: &Caller) -> Result<Deleted, Error> {
+        let store = self.ledger()?;
+        let name = &delete.name;
+        let end = Moment::now().after(u64::from(days) * DAY_SECONDS).unwrap_or(Moment::now());
+        let mut versions = Vec::new();
+        let mut pause = Pause::default();
+        loop {
+            let (tail, batch) =
+                tokio::try_join!(store.tail(name), Batch::read(store, delete, MOVED))?;
+            if batch.rows.is_empty() {
+                break;
+            }
+            let mut transaction = Transaction::default();
+            for live in &batch.rows {
+                transaction.bury(store, live.item(), bury(live.item(), end));
+            }
+            let labels = batch.labels();
+            let change = change(&tail, labels.clone(), false, batch.last);
+            let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
+            if told == Committed::Done {
+                versions.extend(labels);
+                if batch.last || delete.version.is_some() {
+                    break;
+                }
+            } else {
+                pause.wait().await?;
+            }
+        }
+        let until = if versions.is_empty() {
+            Some(awaiting(store, name, delete.version.as_ref()).await?)
+        } else {
+            Some(end)
+        };
+        Ok(Deleted { name: name.clone(), versions, until })
+    }
+
+    async fn remove(&self, delete: &Delete, caller: &Caller) -> Result<Deleted, Error> {
+        let store = self.ledger()?;
+        let name = &delete.name;
+        let mut versions = Vec::new();
+        let mut pause = Pause::default();
+        // What awaits recovery first: the secret is there until the last of it is gone.
+        loop {
+            let (tail, buried) =
+                tokio::try_join!(store.tail(name), any(store, name, delete.version.as_ref()))?;
+            if buried.is_empty() {
+                break;
+            }
+            let mut transaction = Transaction::default();
+            for buried in &buried {
+                transaction.remove_entry(store, buried.item());
+            }
+            let labels: Vec<_> = buried.into_iter().map(|buried| buried.label).collect();
+            let change = change(&tail, labels.clone(), true, false);
+            let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
+            if told == Committed::Done {
+                versions.extend(labels);
+            } else {
+                pause.wait().await?;
+            }
+        }
+        loop {
+            let (tail, batch) =
+                tokio::try_join!(store.tail(name), Batch::read(store, delete, REMOVED))?;
+            if batch.rows.is_empty() {
+                break;
+            }
+            let mut transaction = Transaction::default();
+            for live in &batch.rows {
+                transaction.remove_version(store, live.item());
+            }
+            let labels = batch.labels();
+            let change = change(&tail, labels.clone(), true, batch.last);
+            let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
+            if told == Committed::Done {
+                versions.extend(labels);
+                if batch.last || delete.version.is_some() {
+                    break;
+                }
+            } else {
+                pause.wait().await?;
+            }
+        }
+        if versions.is_empty() {
+            return Err(not_found());
+        }
+        versions.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        versions.dedup();
+        Ok(Deleted { name: name.clone(), versions, until: None })
+    }
+
+    /// Commits a transaction together with the event that tells of it.
+    pub(super) async fn tell(
+        &self,
+        store: &Store,
+        mut transaction: Transaction,
+        name: &Name,
+        tail: &Tail,
+        change: &Change,
+        caller: &Caller,
+    ) -> Result<Committed, Error> {
+        let (event, next) = tail.follow(name, change, caller, self.end_of_history(), false);
+        transaction.put_entry(store, event);
+        transaction.put_head(store, next.to_head(name));
+        store.commit(transaction).await
+    }
+}
+
+fn change(tail: &Tail, versions: Vec<Label>, forced: bool, last: bool) -> Change {
+    let state = if last { State::Deleted } else { tail.state };
+    Change { act: Act::Delete, versions, forced, state }
+}
+
+/// The live rows that the next transaction is about.
+struct Batch {
+    rows: Vec<Live>,
+    /// Whether no version is left without them.
+    last: bool,
+}
+
+impl Batch {
+    async fn read(store: &Store, delete: &Delete, most: i32) -> Result<Self, Error> {
+        let Some(label) = &delete.version else {
+            let (mut rows, more) = store.lowest(&delete.name, most + 1).await?;
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            // A page that was cut at 1 MB may have cut nothing off: one row stays behind, or the
+            // highest could go before the last transaction.
+            let kept = if more { rows.len().saturating_sub(1).max(1) } else { rows.len() };
+            let last = !more && kept <= most;
+            rows.truncate(kept.min(most));
+            return Ok(Self { rows, last });
+        };
+        let padded = label.padded();
+        let (found, highest) =
+            tokio::try_join!(store.live(&delete.name, &padded), store.highest(&delete.name, 2))?;
+        let found = match found {
+            // Written unpadded, before 2016.
+            None if padded != *label => store.live(&delete.name, label).await?,
+            found => found,
+        };
+        let last = found.is_some() && highest.len() == 1;
+        Ok(Self { rows: found.into_iter().collect(), last })
+    }
+
+    fn labels(&self) -> Vec<Label> {
+        self.rows.iter().map(|live| live.label.clone()).collect()
+    }
+}
+
+/// A page of what awaits recovery under this name and version, if one is given.
+async fn any(store: &Store, name: &Name, label: Option<&Label>) -> Result<Vec<Buried>, Error> {
+    let Some(label) = label else {
+        let mut buried = store.buried(name, None, None).await?.0;
+        buried.truncate(usize::try_from(REMOVED).unwrap_or(usize::MAX));
+        return Ok(buried);
+    };
+    let padded = label.padded();
+    let buried = store.buried(name, Some(&padded), None).await?.0;
+    if buried.is_empty() && padded != *label {
+        return Ok(store.buried(name, Some(label), None).await?.0);
+    }
+    Ok(buried)
+}
+
+/// Until when what was asked for awaits recovery already.
+async fn awaiting(store: &Store, name: &Name, label: Option<&Label>) -> Result<Moment, Error> {
+    let buried = any(store, name, label).await?;
+    let until = buried.into_iter().map(|buried| buried.until).max();
+    until.filter(|until| *until > Moment::now()).ok_or_else(not_found)
+}

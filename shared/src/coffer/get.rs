@@ -1,0 +1,387 @@
+//! get: versions opened, one or every one under a prefix.
+
+use std::collections::BTreeMap;
+
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
+
+use crate::context::Context;
+use crate::envelope::{Dialect, Envelope};
+use crate::error::Error;
+use crate::keys::Unwrapped;
+use crate::moment::Moment;
+use crate::name::{Label, Name, OUT_OF_RANGE, Prefix, Revision, Stage, Version};
+use crate::pause::Pause;
+use crate::row::{Attribute, Row};
+use crate::secret::Secret;
+use crate::store::Key;
+
+use super::list::{Description, Listed};
+use super::{Coffer, Legacy, for_name, not_found};
+
+/// Which version of a secret is meant.
+#[derive(Debug)]
+pub enum Which {
+    /// The one at this stage.
+    Stage(Stage),
+    /// The one with this sort key.
+    Version(Label),
+    /// The one with this revision.
+    Revision(Revision),
+}
+
+/// A version that was opened.
+#[derive(Debug)]
+pub struct Got {
+    /// What is known of it.
+    pub description: Description,
+    /// Its plaintext.
+    pub secret: Secret,
+    /// Where it stands, if the way it was asked for tells.
+    pub stages: Option<Vec<Stage>>,
+    /// Who wrote it, if it carries no seal.
+    pub dialect: Option<Dialect>,
+}
+
+/// The current versions of some secrets, and how to ask for the next ones.
+#[derive(Debug)]
+pub struct Bundle {
+    /// What was opened, in the order of a listing.
+    pub secrets: Vec<Got>,
+    /// Given back, it continues where this ended; none at the end.
+    pub next: Option<Key>,
+}
+
+impl Coffer {
+    /// How many versions are read and opened at a time.
+    const OPENED: usize = 16;
+    /// For how many seconds a bundle that is being written is read again.
+    const UNSETTLED_SECONDS: u64 = 10;
+    /// The most bytes of JSON in one answer. Lambda returns 6 MB; over HTTP, JSON within JSON has
+    /// each quote and backslash escaped once more.
+    const MOST_JSON: usize = 2_500_000;
+
+    /// Opens one version with one call to DynamoDB and one to KMS. (A version that is not there is
+    /// looked for once more, as the unpadded number of an old client.)
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or [`Error::Invalid`] where nothing is found and the name or version is
+    /// none that could be put; [`Error::Forbidden`] for the wrong context; [`Error::Expired`];
+    /// [`Error::Integrity`], [`Error::Foreign`], [`Error::Unsealed`] or [`Error::Malformed`] for a
+    /// row that is not opened; [`Error::Unavailable`].
+    pub async fn get(&self, name: &Name, which: &Which, context: &Context) -> Result<Got, Error> {
+        let (row, stages) = self.find(name, which).await.map_err(|e| for_name(name, e))?;
+        let (description, secret, dialect) = self.open_row(&row, context).await?;
+        Ok(Got { description, secret, stages, dialect })
+    }
+
+    /// Opens the current version of every secret that the prefix covers: all from one moment, so
+    /// that several put at once are seen together or not at all. Read, and read again until nothing
+    /// changed in between. At most `limit` of them, fewer where they are large; only an answer
+    /// without `next` is the last.
+    ///
+    /// # Errors
+    /// [`Error::Several`], with the names of those that cannot be opened, and nothing else;
+    /// [`Error::Unavailable`], also where the secrets are written without pause.
+    pub async fn bundle(
+        &self,
+        prefix: &Prefix,
+        context: &Context,
+        after: Option<Key>,
+        limit: u32,
+    ) -> Result<Bundle, Error> {
+        let (rows, mut next) = self.settled(prefix, after, Some(limit)).await?;
+        let mut secrets = self.open_all(rows, context).await?;
+        let mut bytes = 0;
+        let fits = secrets.iter().take_while(|got| {
+            bytes += got.json_len();
+            bytes <= Self::MOST_JSON
+        });
+        let fits = fits.count().max(1);
+        if fits < secrets.len() {
+            secrets.truncate(fits);
+            next = secrets.last().map(|got| Key {
+                name: got.description.name.clone(),
+                version: got.description.version.as_str().to_owned(),
+            });
+        }
+        Ok(Bundle { secrets, next })
+    }
+
+    /// As [`Coffer::bundle`], but all of them in one answer or none.
+    ///
+    /// # Errors
+    /// As [`Coffer::bundle`], and [`Error::TooLarge`].
+    pub async fn whole_bundle(
+        &self,
+        prefix: &Prefix,
+        context: &Context,
+    ) -> Result<Vec<Got>, Error> {
+        let too_large = || {
+            Error::TooLarge(
+                "The secrets under this prefix do not fit one answer. Leave `format` out and page \
+                 by `next`, or ask by longer prefixes."
+                    .into(),
+            )
+        };
+        let (rows, _) = self.settled(prefix, None, None).await?;
+        // What is stored is larger than what is opened: no need to open what will not fit.
+        let stored = rows.iter().filter_map(|row| row.get("contents").and_then(Attribute::text));
+        if stored.map(str::len).sum::<usize>() / 4 * 3 > Self::MOST_JSON {
+            return Err(too_large());
+        }
+        let secrets = self.open_all(rows, context).await?;
+        if secrets.iter().map(Got::json_len).sum::<usize>() > Self::MOST_JSON {
+            return Err(too_large());
+        }
+        Ok(secrets)
+    }
+
+    /// The newest rows under a prefix as they were at one moment: between two equal listings, each
+    /// row was the one that both list.
+    async fn settled(
+        &self,
+        prefix: &Prefix,
+        after: Option<Key>,
+        limit: Option<u32>,
+    ) -> Result<(Vec<Row>, Option<Key>), Error> {
+        let end =
+            tokio::time::Instant::now() + std::time::Duration::from_secs(Self::UNSETTLED_SECONDS);
+        let mut pause = Pause::default();
+        let mut before = self.under(prefix, after.clone(), limit).await?;
+        let mut rows: BTreeMap<String, Option<Row>> = BTreeMap::new();
+        loop {
+            let wanted = before.descriptions.iter().filter(|listed| {
+                let row = rows.get(&listed.name).and_then(Option::as_ref);
+                row.and_then(version_of) != Some(listed.version.as_str())
+            });
+            let wanted: Vec<_> = wanted.map(|listed| listed.name.clone()).collect();
+            let read: Vec<_> = iter(wanted)
+                .map(|name| async move {
+                    let row = self.store()?.newest(&Name::of_any_client(&name)?, 1).await?;
+                    Ok::<_, Error>((name, row.into_iter().next()))
+                })
+                .buffered(Self::OPENED)
+                .try_collect()
+                .await?;
+            rows.extend(read);
+            let now = self.under(prefix, after.clone(), limit).await?;
+            let settled = before.next == now.next
+                && before.descriptions.len() == now.descriptions.len()
+                && before.descriptions.iter().zip(&now.descriptions).all(|(before, now)| {
+                    let row = rows.get(&now.name).and_then(Option::as_ref);
+                    before.name == now.name
+                        && before.version == now.version
+                        && row.and_then(version_of) == Some(now.version.as_str())
+                });
+            if settled {
+                let listed = now.descriptions.into_iter();
+                let found = listed.filter_map(|listed| rows.remove(&listed.name).flatten());
+                return Ok((found.collect(), now.next));
+            }
+            if tokio::time::Instant::now() >= end {
+                return Err(Error::Unavailable {
+                    message: "The secrets under this prefix are being written without pause. Try \
+                              again, or ask by longer prefixes."
+                        .into(),
+                    source: "the listing did not settle".into(),
+                });
+            }
+            pause.wait().await?;
+            before = now;
+        }
+    }
+
+    async fn under(
+        &self,
+        prefix: &Prefix,
+        after: Option<Key>,
+        limit: Option<u32>,
+    ) -> Result<Listed, Error> {
+        if let Some(limit) = limit {
+            return self.list(Some(prefix), after, limit).await;
+        }
+        let mut all = self.list(Some(prefix), after, Self::MAX_LIMIT).await?;
+        while let Some(next) = all.next.take() {
+            let page = self.list(Some(prefix), Some(next), Self::MAX_LIMIT).await?;
+            all.descriptions.extend(page.descriptions);
+            all.next = page.next;
+        }
+        Ok(all)
+    }
+
+    async fn open_all(&self, rows: Vec<Row>, context: &Context) -> Result<Vec<Got>, Error> {
+        let opened: Vec<(Row, Result<Got, Error>)> =
+            iter(rows)
+                .map(|row| async {
+                    let got =
+                        self.open_row(&row, context).await.map(|(description, secret, dialect)| {
+                            Got { description, secret, stages: Some(vec![Stage::Current]), dialect }
+                        });
+                    (row, got)
+                })
+                .buffered(Self::OPENED)
+                .collect()
+                .await;
+        let (mut secrets, mut failed) = (Vec::new(), Vec::new());
+        for (row, got) in opened {
+            match got {
+                Ok(got) => secrets.push(got),
+                Err(error) => failed.push((name_of(&row), error)),
+            }
+        }
+        if failed.is_empty() { Ok(secrets) } else { Err(Error::several(failed)) }
+    }
+
+    async fn open_row(
+        &self,
+        row: &Row,
+        context: &Context,
+    ) -> Result<(Description, Secret, Option<Dialect>), Error> {
+        let (secret, dialect) = self.open(row, context).await?;
+        // Only now: an expiry that was edited is a broken seal, not an expired version.
+        let description = Description::of(row)?;
+        if description.expires_at.is_some_and(|end| end <= Moment::now()) {
+            return Err(Error::Expired);
+        }
+        Ok((description, secret, dialect))
+    }
+
+    async fn find(&self, name: &Name, which: &Which) -> Result<(Row, Option<Vec<Stage>>), Error> {
+        match which {
+            Which::Stage(Stage::Current) => {
+                let row = self.store()?.newest(name, 1).await?.into_iter().next();
+                Ok((row.ok_or_else(not_found)?, Some(vec![Stage::Current])))
+            }
+            Which::Stage(Stage::Previous) => {
+                let row = self.store()?.newest(name, 2).await?.into_iter().nth(1);
+                Ok((row.ok_or_else(not_found)?, Some(vec![Stage::Previous])))
+            }
+            Which::Stage(Stage::Pending) => Err(not_found()),
+            Which::Version(label) => {
+                // Two more tell whether this is the highest version or the one below it.
+                let padded = label.padded();
+                let mut found = self.store()?.version(name, &padded, 2).await?;
+                if found.is_none() && padded != *label {
+                    // Written unpadded, before 2016.
+                    found = self.store()?.version(name, label, 2).await?;
+                }
+                let (row, above) = found.ok_or_else(|| match label.number() {
+                    Some(number) if Version::new(number).is_some() => not_found(),
+                    _ => Error::invalid(OUT_OF_RANGE),
+                })?;
+                let stages = match above {
+                    0 => vec![Stage::Current],
+                    1 => vec![Stage::Previous],
+                    _ => vec![],
+                };
+                Ok((row, Some(stages)))
+            }
+            Which::Revision(revision) => {
+                let row = self.store()?.revision(name, revision).await?;
+                Ok((row.ok_or_else(not_found)?, None))
+            }
+        }
+    }
+
+    async fn open(&self, row: &Row, context: &Context) -> Result<(Secret, Option<Dialect>), Error> {
+        let envelope = Envelope::parse(row)?;
+        if self.policy.legacy == Legacy::Refuse && !envelope.is_sealed() {
+            return Err(Error::Unsealed);
+        }
+        let key = match self.keys()?.unwrap(envelope.wrapped_key(), context).await? {
+            Unwrapped::Key(key) => key,
+            Unwrapped::Foreign => return Err(Error::Foreign),
+            Unwrapped::Refused => return Err(refused(row, &envelope, context)),
+        };
+        let opened = envelope.open(&key)?;
+        Ok((opened.secret, opened.dialect))
+    }
+}
+
+impl Got {
+    /// About how long this is as JSON, in bytes; never less.
+    fn json_len(&self) -> usize {
+        const REST: usize = 512;
+        let Description { name, comment, .. } = &self.description;
+        let text = name.len() + comment.as_ref().map_or(0, String::len);
+        REST + 6 * text + self.secret.json_len()
+    }
+}
+
+fn version_of(row: &Row) -> Option<&str> {
+    row.get("version").and_then(Attribute::text)
+}
+
+fn name_of(row: &Row) -> String {
+    row.get("name").and_then(Attribute::text).unwrap_or_default().to_owned()
+}
+
+/// Why KMS refused: the caller's context is another one, or the wrapped key was altered.
+fn refused(row: &Row, envelope: &Envelope<'_>, context: &Context) -> Error {
+    let sealed_with = row.get("context").and_then(Attribute::map);
+    match sealed_with {
+        Some(pairs) if envelope.is_sealed() => {
+            // Not verified, for that takes the key. What put never wrote is not shown.
+            if pairs == context.pairs() || Context::new(pairs.clone()).is_err() {
+                Error::Integrity
+            } else if pairs.is_empty() {
+                Error::Forbidden(
+                    "This version was put without encryption context. Leave `context` out.".into(),
+                )
+            } else {
+                let keys: Vec<_> = pairs.keys().map(|key| format!("{key:?}")).collect();
+                let keys = keys.join(", ");
+                Error::Forbidden(
+                    format!(
+                        "The encryption context is not the one this version was put with. Give \
+                         `context` these keys with their values, and no others: {keys}."
+                    )
+                    .into(),
+                )
+            }
+        }
+        _ => Error::Forbidden(
+            "KMS does not unwrap the data key of this version under the encryption context given. \
+             A legacy row does not say which one it was put with: ask whoever put it. If the \
+             context is right, the row is damaged."
+                .into(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_refusal_of_kms_is_told_apart_by_the_context_that_the_row_carries() {
+        let told = |stored: Option<&[(&str, &str)]>, sealed: bool, given: &[(&str, &str)]| {
+            let text = |value: &str| Attribute::Text(value.to_owned());
+            let mut row =
+                Row::from(["key", "contents", "hmac"].map(|name| (name.to_owned(), text("AAAA"))));
+            if let Some(pairs) = stored {
+                row.insert("context".to_owned(), Attribute::Map(context(pairs)));
+            }
+            if sealed {
+                row.insert("seal".to_owned(), text("AAAA"));
+            }
+            let envelope = Envelope::parse(&row).unwrap();
+            refused(&row, &envelope, &Context::new(context(given)).unwrap())
+        };
+        let web: &[_] = &[("app", "web")];
+        assert_eq!(told(Some(web), true, web).code().name, "Integrity");
+        let wrong = told(Some(web), true, &[("app", "other")]);
+        assert_eq!(wrong.code().name, "Forbidden");
+        assert!(wrong.to_string().contains("\"app\"") && !wrong.to_string().contains("web"));
+        assert!(told(Some(&[]), true, web).to_string().contains("without encryption context"));
+        assert!(told(None, false, web).to_string().contains("legacy"));
+        // No put could have stored this, so nobody is shown it.
+        let planted = "x".repeat(9000);
+        let absurd = told(Some(&[(&planted, "")]), true, web);
+        assert_eq!(absurd.code().name, "Integrity");
+    }
+}

@@ -1,0 +1,559 @@
+//! put: values sealed as new versions, one or several at once.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use sha2::{Digest, Sha256};
+
+use crate::chain::{Act, Caller, Change, State, Tail};
+use crate::context::Context;
+use crate::envelope;
+use crate::error::Error;
+use crate::generate::Rules;
+use crate::moment::Moment;
+use crate::name::{Label, Name, Revision, Version};
+use crate::pause::Pause;
+use crate::row::{self, Attribute, Row};
+use crate::secret::{DataKey, Secret};
+use crate::store::Store;
+use crate::store::ledger::{Remembered, Token};
+use crate::store::transaction::{Committed, Transaction};
+
+use super::Coffer;
+
+/// A secret to be put.
+#[derive(Debug)]
+pub struct Put {
+    /// The name of the secret.
+    pub name: Name,
+    /// The plaintext, or how to make it.
+    pub value: Value,
+    /// The encryption context that KMS binds the data key to: needed again to open it.
+    pub context: Context,
+    /// Free text, shown by list. Empty is as none.
+    pub comment: Option<String>,
+    /// From when on it is refused, and removed some time later; never if none.
+    pub expiry: Option<Expiry>,
+    /// The version it is to become, if that is free; the one after the highest if none.
+    pub version: Option<Version>,
+}
+
+/// Where the value of a secret comes from.
+#[derive(Debug)]
+pub enum Value {
+    /// From the caller.
+    Given(Secret),
+    /// From the operating system's generator.
+    Generated(Rules),
+}
+
+/// When a version ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// At this second.
+    At(Moment),
+    /// So many seconds after it is put.
+    After(u64),
+}
+
+impl Expiry {
+    fn moment(self) -> Result<Moment, Error> {
+        let now = Moment::now();
+        match self {
+            Self::At(end) => Some(end),
+            Self::After(seconds) => now.after(seconds),
+        }
+        .filter(|end| *end > now)
+        .ok_or(Error::invalid("`expires_at` is in the future, `ttl` 1 second or more."))
+    }
+}
+
+/// A version that was written.
+#[derive(Debug, serde::Serialize)]
+pub struct Stored {
+    /// The name of the secret.
+    pub name: Name,
+    /// The version that it became.
+    pub version: Version,
+    /// The random mark by which this very write can be told from any other.
+    pub revision: Revision,
+}
+
+impl Coffer {
+    /// The most secrets that are put at once: each is two writes of a transaction.
+    pub const MOST_PUT: usize = Transaction::MAX_WRITES / 2;
+
+    /// A value longer than this many bytes never fits an item, whatever its description.
+    const MAX_VALUE: usize = row::MAX_BYTES / 4 * 3;
+    /// How many secrets are prepared at a time.
+    const PREPARED: usize = 8;
+
+    /// Seals values as the next versions of their secrets, or as the ones asked for: all of them,
+    /// or none. For each, a read of the highest version and of the ledger's end beside one
+    /// `GenerateDataKey`, then one transaction for all, with an event for each; more only where
+    /// others write the same name at the same moment. Every writer gets a version of its own,
+    /// without gaps, and no number is given twice as long as the ledger knows of it.
+    ///
+    /// With a token it is done once in 24 hours, however often it is asked for, and answered the
+    /// same each time.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where a version asked for is taken, the highest version is one that
+    /// cannot be counted on from, or the token was another request's; [`Error::TooLarge`],
+    /// [`Error::Invalid`], [`Error::Unavailable`]; [`Error::Malformed`] where the ledger cannot be
+    /// read.
+    pub async fn put(
+        &self,
+        puts: Vec<Put>,
+        token: Option<Token>,
+        caller: &Caller,
+    ) -> Result<Vec<Stored>, Error> {
+        let store = self.ledger()?;
+        if puts.len() + usize::from(token.is_some()).div_ceil(2) > Self::MOST_PUT {
+            return Err(Error::TooLarge(
+                "At most 50 secrets are put at once, 49 with a `token`: that is DynamoDB's limit. \
+                 Put the others in another request."
+                    .into(),
+            ));
+        }
+        let names: Vec<_> = puts.iter().map(|put| put.name.clone()).collect();
+        let once = token.map(|token| Once { token, fingerprint: fingerprint(&puts), names });
+        let known = async {
+            match &once {
+                Some(once) => once.answer(store).await,
+                None => Ok(None),
+            }
+        };
+        let drafts = async {
+            let drafts = iter(puts).map(|put| self.draft(store, put));
+            drafts.buffered(Self::PREPARED).try_collect::<Vec<_>>().await
+        };
+        // What was answered once is answered again, even if it could not be done any more.
+        let (known, drafts) = tokio::join!(known, drafts);
+        if let Some(stored) = known? {
+            return Ok(stored);
+        }
+        let mut drafts = drafts?;
+
+        let mut pause = Pause::default();
+        loop {
+            let written = self.written(store, &drafts, once.as_ref(), caller)?;
+            let (stale, asked_taken) = match store.commit(written.transaction).await? {
+                Committed::Done => {
+                    attest(store, written.heads).await;
+                    return Ok(written.stored);
+                }
+                Committed::Refused(failed) => {
+                    let asked = |index: &usize| {
+                        let draft = drafts.get(index / written.step);
+                        index.is_multiple_of(written.step)
+                            && draft.is_some_and(|d| d.asked.is_some())
+                    };
+                    let asked_taken = failed.iter().any(asked);
+                    let stale = failed.into_iter().map(|index| index / written.step);
+                    (stale.collect(), asked_taken)
+                }
+                Committed::Conflict => ((0..drafts.len()).collect::<Vec<_>>(), false),
+            };
+            // Perhaps it was this very request, sent twice.
+            if let Some(once) = &once
+                && let Some(stored) = once.answer(store).await?
+            {
+                return Ok(stored);
+            }
+            if asked_taken {
+                return Err(Error::Exists(
+                    "This version is there already. Leave `version` out for the next one.".into(),
+                ));
+            }
+            pause.wait().await?;
+            let stale = &stale;
+            drafts = iter(drafts.into_iter().enumerate())
+                .map(|(index, draft)| async move {
+                    if stale.contains(&index) { draft.refreshed(store).await } else { Ok(draft) }
+                })
+                .buffered(Self::PREPARED)
+                .try_collect()
+                .await?;
+        }
+    }
+
+    /// Draws or takes the value, and gets all that its first try needs.
+    async fn draft(&self, store: &Store, put: Put) -> Result<Draft, Error> {
+        let secret = match put.value {
+            Value::Given(secret) => secret,
+            Value::Generated(rules) => rules.draw()?,
+        };
+        if secret.len() > Self::MAX_VALUE {
+            return Err(Error::TooLarge(
+                "A secret has at most 307200 bytes, less what its name and description take. \
+                 Shorten it, or keep it elsewhere and put the key to it here."
+                    .into(),
+            ));
+        }
+        let expires_at = put.expiry.map(Expiry::moment).transpose()?;
+        let revision = Revision::random()?;
+        let description = describe(&put.name, &revision, &put.context, put.comment, expires_at);
+        let (place, data_key) = tokio::try_join!(
+            place(store, &put.name, put.version),
+            self.keys()?.generate(&put.context)
+        )?;
+        let (tail, version) = place;
+        let seal = Seal { secret, description };
+        Ok(Draft { name: put.name, revision, seal, data_key, asked: put.version, version, tail })
+    }
+
+    /// The transaction of all drafts, as they stand.
+    fn written(
+        &self,
+        store: &Store,
+        drafts: &[Draft],
+        once: Option<&Once>,
+        caller: &Caller,
+    ) -> Result<Written, Error> {
+        // Where there is no room for the heads, they follow.
+        let headless = drafts.len() * 3 + usize::from(once.is_some()) > Transaction::MAX_WRITES;
+        let ttl = self.end_of_history();
+        let mut transaction = Transaction::default();
+        let (mut stored, mut heads, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for draft in drafts {
+            let row = draft.seal.as_version(draft.version, &draft.data_key)?;
+            let state = match draft.tail.state {
+                State::Live => State::Live,
+                State::Deleted | State::Anew => State::Anew,
+            };
+            let versions = vec![Label::from(draft.version)];
+            let change = Change { act: Act::Put, versions, forced: false, state };
+            let (event, tail) = draft.tail.follow(&draft.name, &change, caller, ttl, headless);
+            let head = tail.to_head(&draft.name);
+            bytes += [&row, &event, &head].into_iter().map(row::size).sum::<usize>();
+            transaction.put_version(store, row);
+            transaction.put_entry(store, event);
+            if headless {
+                heads.push(head);
+            } else {
+                transaction.put_head(store, head);
+            }
+            stored.push(draft.stored());
+        }
+        if bytes > Transaction::MAX_BYTES {
+            return Err(Error::TooLarge(
+                "The secrets of one request have at most 4 MB together, as they are stored: that \
+                 is DynamoDB's limit. Put some of them in another request."
+                    .into(),
+            ));
+        }
+        if let Some(once) = once {
+            let now = Moment::now();
+            transaction.put_ending(store, once.entry(&stored, now), now);
+        }
+        let step = if headless { 2 } else { 3 };
+        Ok(Written { transaction, step, heads, stored })
+    }
+}
+
+/// A secret ready to be put, at the place where it would go as far as is known.
+struct Draft {
+    name: Name,
+    revision: Revision,
+    seal: Seal,
+    data_key: (DataKey, Vec<u8>),
+    asked: Option<Version>,
+    version: Version,
+    tail: Tail,
+}
+
+impl Draft {
+    /// The same at the place where it goes now.
+    async fn refreshed(self, store: &Store) -> Result<Self, Error> {
+        let (tail, version) = place(store, &self.name, self.asked).await?;
+        Ok(Self { version, tail, ..self })
+    }
+
+    fn stored(&self) -> Stored {
+        let Self { name, version, revision, .. } = self;
+        Stored { name: name.clone(), version: *version, revision: revision.clone() }
+    }
+}
+
+/// A transaction with what is to be known of it.
+struct Written {
+    transaction: Transaction,
+    /// How many writes each secret has in it; the first of them is its version.
+    step: usize,
+    /// The heads that had no room.
+    heads: Vec<Row>,
+    stored: Vec<Stored>,
+}
+
+/// Where a name's next version goes: the end of its chain, and the version.
+async fn place(
+    store: &Store,
+    name: &Name,
+    asked: Option<Version>,
+) -> Result<(Tail, Version), Error> {
+    let Some(version) = asked else {
+        let (tail, highest) = tokio::try_join!(store.tail(name), store.highest(name, 1))?;
+        let version = next(highest.into_iter().next(), tail.highest)?;
+        return Ok((tail, version));
+    };
+    Ok((store.tail(name).await?, version))
+}
+
+/// Writes the heads of entries that were written without them. What comes in between only leaves
+/// them to whoever writes the names next: until then, nobody would miss an entry that is taken
+/// from the end of a chain.
+async fn attest(store: &Store, mut heads: Vec<Row>) {
+    while !heads.is_empty() {
+        let mut transaction = Transaction::default();
+        for head in &heads {
+            transaction.put_head(store, head.clone());
+        }
+        match store.commit(transaction).await {
+            // A newer head is there already.
+            Ok(Committed::Refused(newer)) => {
+                let mut index = 0..;
+                heads.retain(|_| index.next().is_some_and(|index| !newer.contains(&index)));
+            }
+            Ok(Committed::Done | Committed::Conflict) | Err(_) => return,
+        }
+    }
+}
+
+/// A request that is to be done once.
+struct Once {
+    token: Token,
+    fingerprint: Vec<u8>,
+    names: Vec<Name>,
+}
+
+impl Once {
+    /// What was answered to it, if it was done.
+    async fn answer(&self, store: &Store) -> Result<Option<Vec<Stored>>, Error> {
+        let Some(known) = store.remembered(&self.token, Moment::now()).await? else {
+            return Ok(None);
+        };
+        let stored: Option<Vec<_>> = self
+            .names
+            .iter()
+            .map(|name| {
+                let (version, revision) = known.answer.get(name.as_str())?.split_once(' ')?;
+                Some(Stored {
+                    name: name.clone(),
+                    version: Version::new(version.parse().ok()?)?,
+                    revision: Revision::stored(revision.as_bytes())?,
+                })
+            })
+            .collect();
+        let same = known.fingerprint == self.fingerprint;
+        stored.filter(|_| same).map(Some).ok_or(Error::Exists(
+            "This `token` was another request's, within the last 24 hours. Give each request one \
+             of its own, and keep it for sending that request again."
+                .into(),
+        ))
+    }
+
+    fn entry(&self, stored: &[Stored], now: Moment) -> Row {
+        let answer = stored.iter().map(|stored| {
+            let Stored { name, version, revision } = stored;
+            (name.as_str().to_owned(), format!("{} {}", version.number(), revision.as_str()))
+        });
+        let fingerprint = self.fingerprint.clone();
+        self.token.entry(&Remembered { fingerprint, answer: answer.collect() }, now)
+    }
+}
+
+/// A hash of what can be seen of a request. Never of a value: a hash of a short one tells it.
+fn fingerprint(puts: &[Put]) -> Vec<u8> {
+    let text = |text: &str| Attribute::Text(text.to_owned());
+    let mut hash = Sha256::new();
+    for put in puts {
+        let mut row = match &put.value {
+            Value::Given(_) => Row::new(),
+            Value::Generated(rules) => rules.visible(),
+        };
+        row.insert("name".to_owned(), text(put.name.as_str()));
+        row.insert("context".to_owned(), Attribute::Map(put.context.pairs().clone()));
+        if let Some(comment) = put.comment.as_ref().filter(|comment| !comment.is_empty()) {
+            row.insert("comment".to_owned(), text(comment));
+        }
+        if let Some(version) = put.version {
+            row.insert("version".to_owned(), Attribute::Number(version.number().to_string()));
+        }
+        let expiry = match put.expiry {
+            None => None,
+            Some(Expiry::At(end)) => Some(("expires_at", end.unix().to_string())),
+            Some(Expiry::After(seconds)) => Some(("ttl", seconds.to_string())),
+        };
+        if let Some((name, number)) = expiry {
+            row.insert(name.to_owned(), Attribute::Number(number));
+        }
+        let bytes = row::canonical(&row).unwrap_or_default();
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    }
+    hash.finalize().to_vec()
+}
+
+/// A secret ready to be sealed as any version.
+struct Seal {
+    secret: Secret,
+    description: Row,
+}
+
+impl Seal {
+    fn as_version(&self, version: Version, key: &(DataKey, Vec<u8>)) -> Result<Row, Error> {
+        let (data_key, wrapped_key) = key;
+        let mut row = self.description.clone();
+        row.insert("version".to_owned(), Attribute::Text(version.padded()));
+        let mut row = envelope::seal(data_key, &self.secret, row)?;
+        let wrapped_key = BASE64_STANDARD.encode(wrapped_key);
+        row.insert("key".to_owned(), Attribute::Text(wrapped_key));
+        let size = row::size(&row) + row::index_size(&row).max(row::LEDGER_BYTES);
+        if size > row::MAX_BYTES {
+            let contents = row.get("contents").and_then(Attribute::text).map_or(0, str::len);
+            return Err(too_large(row::MAX_BYTES.saturating_sub(size - contents) / 4 * 3));
+        }
+        Ok(row)
+    }
+}
+
+/// The describing attributes of a row that is to be sealed, all but the version.
+fn describe(
+    name: &Name,
+    revision: &Revision,
+    context: &Context,
+    comment: Option<String>,
+    expires_at: Option<Moment>,
+) -> Row {
+    let number = |moment: Moment| Attribute::Number(moment.unix().to_string());
+    let mut row = Row::from([
+        ("name".to_owned(), Attribute::Text(name.as_str().to_owned())),
+        ("revision".to_owned(), Attribute::Bytes(revision.as_str().as_bytes().to_vec())),
+        ("created_at".to_owned(), number(Moment::now())),
+        ("context".to_owned(), Attribute::Map(context.pairs().clone())),
+    ]);
+    if let Some(comment) = comment.filter(|comment| !comment.is_empty()) {
+        row.insert("comment".to_owned(), Attribute::Text(comment));
+    }
+    if let Some(end) = expires_at {
+        row.insert("expires_at".to_owned(), number(end));
+    }
+    row
+}
+
+/// The version after the highest one that is there, and after every one there ever was.
+fn next(highest: Option<Label>, known: Option<Version>) -> Result<Version, Error> {
+    let highest = match highest {
+        None => 0,
+        Some(highest) => {
+            let padded = highest.padded() == highest;
+            // credstash's putall and its library begin at 0.
+            highest.number().filter(|_| padded).ok_or(Error::Exists(
+                "The highest version of this name is no padded number: another client wrote it, \
+                 and it sorts above every number, so a new version would never be the latest. \
+                 Delete that row, or use another name."
+                    .into(),
+            ))?
+        }
+    };
+    let highest = highest.max(known.map_or(0, Version::number));
+    Version::new(highest + 1)
+        .ok_or(Error::Exists("The last version there can be is taken. Use another name.".into()))
+}
+
+fn too_large(most: usize) -> Error {
+    if most == 0 {
+        return Error::TooLarge(
+            "The comment and the context leave no room for a secret: DynamoDB keeps 409600 bytes \
+             in one item. Shorten them."
+                .into(),
+        );
+    }
+    Error::TooLarge(
+        format!(
+            "A secret with this name and description has at most {most} bytes. Shorten it, or keep \
+             it elsewhere and put the key to it here."
+        )
+        .into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::Class;
+
+    fn next_after(highest: &str) -> Result<u64, &'static str> {
+        let version = next(Some(Label::stored(highest)), None);
+        version.map(Version::number).map_err(|error| error.code().name)
+    }
+
+    #[test]
+    fn versions_count_on_from_what_can_be_counted_on() {
+        assert_eq!(next(None, None).unwrap(), Version::FIRST);
+        assert_eq!(next_after("0000000000000000000"), Ok(1));
+        assert_eq!(next_after("0000000000000000041"), Ok(42));
+        assert_eq!(next_after("9999999999999999998"), Ok(Version::LAST.number()));
+        for stuck in ["9999999999999999999", "41", "release-2", "", "00000000000000000041"] {
+            assert_eq!(next_after(stuck), Err("Exists"), "{stuck}");
+        }
+        // Deleted or expired, a number is not given again.
+        assert_eq!(next(None, Version::new(7)).unwrap().number(), 8);
+        assert_eq!(
+            next(Some(Label::stored("9")).map(|l| l.padded()), Version::new(7)).unwrap().number(),
+            10
+        );
+        assert!(next(None, Some(Version::LAST)).is_err());
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_what_can_be_seen() {
+        let put = |change: fn(&mut Put)| {
+            let mut put = Put {
+                name: "n".parse().unwrap(),
+                value: Value::Given(Secret::new(b"one".to_vec())),
+                context: Context::default(),
+                comment: None,
+                expiry: None,
+                version: None,
+            };
+            change(&mut put);
+            fingerprint(&[put])
+        };
+        let same: [fn(&mut Put); 3] = [
+            |_| {},
+            |put| put.value = Value::Given(Secret::new(b"two".to_vec())),
+            |put| put.comment = Some(String::new()),
+        ];
+        let other: [fn(&mut Put); 7] = [
+            |put| put.name = "m".parse().unwrap(),
+            |put| {
+                put.value = Value::Generated(Rules::new(8, &[Class::Numbers], "", false).unwrap());
+            },
+            |put| {
+                put.value = Value::Generated(Rules::new(9, &[Class::Numbers], "", false).unwrap());
+            },
+            |put| put.comment = Some("c".to_owned()),
+            |put| put.expiry = Some(Expiry::After(60)),
+            |put| put.expiry = Some(Expiry::At(Moment::from_unix(60).unwrap())),
+            |put| put.version = Version::new(1),
+        ];
+        let plain = put(|_| {});
+        assert!(same.into_iter().all(|change| put(change) == plain));
+        let others: std::collections::BTreeSet<_> = other.into_iter().map(put).collect();
+        assert_eq!(others.len(), 7);
+        assert!(!others.contains(&plain));
+    }
+
+    #[test]
+    fn a_seal_is_of_its_version() {
+        let seal = Seal {
+            secret: Secret::new(b"s".to_vec()),
+            description: Row::from([("name".to_owned(), Attribute::Text("n".to_owned()))]),
+        };
+        let key = (DataKey::new(vec![1; 64]).unwrap(), b"wrapped".to_vec());
+        let row = |number| seal.as_version(Version::new(number).unwrap(), &key).unwrap();
+        assert_eq!(row(1).get("contents"), row(2).get("contents"));
+        assert_ne!(row(1).get("seal"), row(2).get("seal"));
+    }
+}

@@ -1,0 +1,320 @@
+//! The ledger: events, deleted versions, tokens and notices, everything about secrets that is no
+//! live version.
+//!
+//! | `entry` | under | what |
+//! |---|---|---|
+//! | `event#…` | the name | what was done, a chain: [`crate::chain`] |
+//! | `head` | the name | the end of that chain |
+//! | `deleted#VERSION#MARK` | the name | a version awaiting recovery, its row under `row` |
+//! | `notice#VERSION#SECONDS` | the name | that the version expires, so that this is told once |
+//! | `token` | `/token/…`, which is no secret's name | what a put with a token answered |
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, Select};
+use sha2::{Digest, Sha256};
+
+use crate::chain::{EVENT, HEAD, Tail};
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::moment::Moment;
+use crate::name::{Label, Name};
+use crate::row::{Attribute, Row};
+
+use super::{Item, Store, row_of};
+
+/// What the sort key of every deleted version begins with.
+const DELETED: &str = "deleted#";
+/// What sorts behind every key that begins with a word and `#`.
+const BEHIND: char = '$';
+
+/// The attributes of events and heads: all that may be read by those who must not read a deleted
+/// version.
+const CHAIN: &[&str] = &[
+    "at",
+    "entry",
+    "force",
+    "hash",
+    "headless",
+    "highest",
+    "name",
+    "operation",
+    "previous",
+    "previous_ttl",
+    "request_id",
+    "sequence",
+    "state",
+    "ttl",
+    "versions",
+    "who",
+];
+/// The attributes of a token's entry.
+const TOKEN: &[&str] = &["answer", "entry", "fingerprint", "name", "ttl"];
+
+/// A version that awaits recovery.
+#[derive(Debug)]
+pub struct Buried {
+    /// Its version.
+    pub label: Label,
+    /// The moment from which on it cannot be restored.
+    pub until: Moment,
+    item: Item,
+}
+
+impl Buried {
+    fn of(item: Item) -> Option<Self> {
+        let row = item.get("row")?.as_m().ok()?;
+        let label = Label::stored(row.get("version")?.as_s().ok()?);
+        let until = Moment::from_unix(item.get("ttl")?.as_n().ok()?.parse().ok()?)?;
+        Some(Self { label, until, item })
+    }
+
+    /// The entry as it lies in the ledger.
+    pub(crate) fn item(&self) -> &Item {
+        &self.item
+    }
+
+    /// The row as it lay in the live table.
+    pub(crate) fn live(&self) -> Item {
+        let mut live = self.item.get("row").and_then(|row| row.as_m().ok()).cloned();
+        if let (Some(live), Some(name)) = (&mut live, self.item.get("name")) {
+            live.insert("name".to_owned(), name.clone());
+        }
+        live.unwrap_or_default()
+    }
+}
+
+/// The entry that keeps a live row until `until`. Two rows of the same version, of which one was
+/// deleted before the other was put, are told apart by a mark of their content.
+pub(crate) fn bury(live: &Item, until: Moment) -> Item {
+    let mut row = live.clone();
+    let name = row.remove("name");
+    let text = |name: &str| live.get(name).and_then(|value| value.as_s().ok());
+    let version = text("version").map(String::as_str).unwrap_or_default();
+    let mut mark = Sha256::new();
+    for part in ["contents", "hmac"] {
+        match live.get(part) {
+            Some(AttributeValue::S(text)) => mark.update(text),
+            Some(AttributeValue::B(bytes)) => mark.update(bytes),
+            _ => {}
+        }
+        mark.update([0]);
+    }
+    let mark = hex::encode(mark.finalize().get(..8).unwrap_or_default());
+    let mut item = Item::from([
+        ("entry".to_owned(), AttributeValue::S(format!("{DELETED}{version}#{mark}"))),
+        ("ttl".to_owned(), AttributeValue::N(until.unix().to_string())),
+        ("row".to_owned(), AttributeValue::M(row)),
+    ]);
+    item.extend(name.map(|name| ("name".to_owned(), name)));
+    item
+}
+
+/// The entry that says that a version expires, and ends some time after it has.
+#[must_use]
+pub fn notice(name: &str, label: &Label, expires_at: Moment) -> Row {
+    const KEPT_SECONDS: u64 = 30 * 24 * 60 * 60;
+    let end = expires_at.after(KEPT_SECONDS).unwrap_or(expires_at);
+    let entry = format!("notice#{}#{}", label.as_str(), expires_at.unix());
+    Row::from([
+        ("name".to_owned(), Attribute::Text(name.to_owned())),
+        ("entry".to_owned(), Attribute::Text(entry)),
+        ("version".to_owned(), Attribute::Text(label.shown())),
+        ("expires_at".to_owned(), Attribute::Text(expires_at.to_string())),
+        ("ttl".to_owned(), Attribute::Number(end.unix().to_string())),
+    ])
+}
+
+/// A word of the caller's by which a put is done once, however often it is sent. Kept as a hash,
+/// under a name that no secret has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The most bytes a token may have.
+    pub const MAX_BYTES: usize = 256;
+    /// For how many seconds it is remembered.
+    pub const SECONDS: u64 = 24 * 60 * 60;
+
+    /// The entry that remembers what a request was and what it answered.
+    #[must_use]
+    pub fn entry(&self, remembered: &Remembered, now: Moment) -> Row {
+        let end = now.after(Self::SECONDS).unwrap_or(now);
+        Row::from([
+            ("name".to_owned(), Attribute::Text(self.0.clone())),
+            ("entry".to_owned(), Attribute::Text("token".to_owned())),
+            ("fingerprint".to_owned(), Attribute::Bytes(remembered.fingerprint.clone())),
+            ("answer".to_owned(), Attribute::Map(remembered.answer.clone())),
+            ("ttl".to_owned(), Attribute::Number(end.unix().to_string())),
+        ])
+    }
+}
+
+impl std::str::FromStr for Token {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if (1..=Self::MAX_BYTES).contains(&text.len()) {
+            Ok(Self(format!("/token/{}", hex::encode(Sha256::digest(text)))))
+        } else {
+            Err(Error::invalid("`token` has 1 to 256 bytes."))
+        }
+    }
+}
+
+/// What is known of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// A hash of what could be seen of the request; never of a secret.
+    pub fingerprint: Vec<u8>,
+    /// What was answered, by name.
+    pub answer: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// The end of the chain of a name's events, strongly consistent.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; [`Error::Malformed`] where the ledger cannot be read.
+    pub async fn tail(&self, name: &Name) -> Result<Tail, Error> {
+        // Nothing sorts between the newest event and the head.
+        let query = self.entries(name.as_str(), EVENT, HEAD).scan_index_forward(false).limit(2);
+        let rows: Vec<_> =
+            self.send_ledger(only(CHAIN, query)).await?.0.into_iter().map(row_of).collect();
+        Tail::of(&rows).ok_or_else(unreadable)
+    }
+
+    /// The head of a name's events, strongly consistent.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn head(&self, name: &Name) -> Result<Option<Row>, Error> {
+        let query = self.entries(name.as_str(), HEAD, HEAD);
+        Ok(self.send_ledger(only(CHAIN, query)).await?.0.into_iter().next().map(row_of))
+    }
+
+    /// A page of a name's events, strongly consistent, and the sort key of its last one if there
+    /// may be more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn events(
+        &self,
+        name: &Name,
+        ascending: bool,
+        after: Option<String>,
+        limit: Option<i32>,
+    ) -> Result<(Vec<Row>, Option<String>), Error> {
+        let last = format!("event{BEHIND}");
+        let query = self
+            .entries(name.as_str(), EVENT, &last)
+            .scan_index_forward(ascending)
+            .set_limit(limit)
+            .set_exclusive_start_key(after.map(|entry| place(name, entry)));
+        let (items, last) = self.send_ledger(only(CHAIN, query)).await?;
+        Ok((items.into_iter().map(row_of).collect(), last.as_ref().and_then(entry_of)))
+    }
+
+    /// A page of a name's deleted versions, of one if a label is given, highest first, strongly
+    /// consistent; whether there are more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn buried(
+        &self,
+        name: &Name,
+        label: Option<&Label>,
+        after: Option<String>,
+    ) -> Result<(Vec<Buried>, Option<String>), Error> {
+        let (first, last) = match label {
+            Some(label) => {
+                let first = format!("{DELETED}{}#", label.as_str());
+                let last = format!("{DELETED}{}{BEHIND}", label.as_str());
+                (first, last)
+            }
+            None => (DELETED.to_owned(), format!("deleted{BEHIND}")),
+        };
+        let query = self
+            .entries(name.as_str(), &first, &last)
+            .scan_index_forward(false)
+            .set_exclusive_start_key(after.map(|entry| place(name, entry)));
+        let (items, last) = self.send_ledger(query).await?;
+        let more = last.as_ref().and_then(entry_of);
+        Ok((items.into_iter().filter_map(Buried::of).collect(), more))
+    }
+
+    /// What is known of a token at `now`, strongly consistent.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn remembered(
+        &self,
+        token: &Token,
+        now: Moment,
+    ) -> Result<Option<Remembered>, Error> {
+        let query = only(TOKEN, self.entries(&token.0, "token", "token"));
+        let row = self.send_ledger(query).await?.0.into_iter().next().map(row_of);
+        Ok(row.and_then(|row| {
+            let ttl = row.get("ttl")?.integer().and_then(Moment::from_unix)?;
+            let remembered = Remembered {
+                fingerprint: row.get("fingerprint")?.bytes()?.to_vec(),
+                answer: row.get("answer")?.map()?.clone(),
+            };
+            (ttl > now).then_some(remembered)
+        }))
+    }
+
+    fn entries(&self, name: &str, first: &str, last: &str) -> QueryFluentBuilder {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        self.client
+            .query()
+            .table_name(&self.ledger)
+            .consistent_read(true)
+            .key_condition_expression("#name = :name AND #entry BETWEEN :first AND :last")
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_names("#entry", "entry")
+            .expression_attribute_values(":name", text(name))
+            .expression_attribute_values(":first", text(first))
+            .expression_attribute_values(":last", text(last))
+    }
+
+    async fn send_ledger(
+        &self,
+        query: QueryFluentBuilder,
+    ) -> Result<(Vec<Item>, Option<Item>), Error> {
+        let answer = query.send().await.map_err(|error| {
+            Error::from(Failure::of("dynamodb:Query", format!("table/{}", self.ledger), &error))
+        })?;
+        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
+    }
+}
+
+/// Asks for nothing else, which is all that most roles allow.
+fn only(attributes: &[&str], query: QueryFluentBuilder) -> QueryFluentBuilder {
+    let query = query.select(Select::SpecificAttributes);
+    let placeholders: Vec<_> = attributes.iter().map(|name| format!("#{name}")).collect();
+    let query = query.projection_expression(placeholders.join(", "));
+    placeholders.into_iter().zip(attributes).fold(query, |query, (placeholder, name)| {
+        query.expression_attribute_names(placeholder, *name)
+    })
+}
+
+fn place(name: &Name, entry: String) -> Item {
+    Item::from([
+        ("name".to_owned(), AttributeValue::S(name.as_str().to_owned())),
+        ("entry".to_owned(), AttributeValue::S(entry)),
+    ])
+}
+
+fn entry_of(item: &Item) -> Option<String> {
+    item.get("entry")?.as_s().ok().cloned()
+}
+
+fn unreadable() -> Error {
+    Error::Malformed(
+        "The ledger's record of this name cannot be read, so nothing can be added to it. Ask the \
+         stack's operator to verify its history and to restore its entries from a backup."
+            .into(),
+    )
+}
