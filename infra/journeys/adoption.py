@@ -43,7 +43,9 @@ def as_root(*arguments):
     with tempfile.TemporaryDirectory() as home:
         command = [TOOLS / "journeys/bin/credstash", "-t", TABLE, *arguments]
         environment = {**os.environ, "HOME": home}
-        done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=environment, cwd=home, capture_output=True, text=True, timeout=60
+        )
     return done.returncode, done.stdout, done.stderr
 
 

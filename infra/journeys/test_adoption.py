@@ -117,9 +117,9 @@ def test_the_documents_of_a_bundle_are_credstashs_getall(adopted):
         ("csv", lambda text: {row[0]: row[1] for row in csv.reader(io.StringIO(text)) if row}),
         ("dotenv", lambda text: dict(line.split("=", 1) for line in text.splitlines() if line)),
     ):
-        code, theirs, error = as_root("getall", "-f", format_)
+        # What getall does, of a part of the table: it hangs on what it cannot open.
+        code, theirs, error = as_root("get", "getall.*", "-f", format_)
         assert code == 0, error
         ours = stack.done("get", prefix="getall", format=format_)
         ours = read(ours if isinstance(ours, str) else json.dumps(ours))
-        under = {key: value for key, value in read(theirs).items() if key in ours}
-        assert ours == under and len(ours) > 10, format_
+        assert ours == read(theirs) and len(ours) > 10, format_

@@ -7,14 +7,28 @@ import pytest
 from conftest import allow, client
 
 LIMIT = 29
-BUSY = {"put": ["dynamodb:Query", "kms:GenerateDataKey", "dynamodb:PutItem"],
+BUSY = {"put": ["dynamodb:Query", "kms:GenerateDataKey", "dynamodb:TransactWriteItems"],
         "get": ["dynamodb:Query", "kms:Decrypt"],
-        "list": ["dynamodb:Scan"]}
+        "list": ["dynamodb:Scan"],
+        "delete": ["dynamodb:Query", "dynamodb:TransactWriteItems"],
+        "restore": ["dynamodb:Query", "dynamodb:TransactWriteItems"]}
 CALLS = [(verb, call) for verb, calls in BUSY.items() for call in calls]
 
 
 def request_of(verb, name):
-    return {"put": {"name": name, "secret": "new"}, "get": {"name": name}, "list": {}}[verb]
+    return {"put": {"name": name, "secret": "new"}, "list": {}}.get(verb, {"name": name})
+
+
+def prepare(stack, verb, name):
+    """One version, where the verb looks for it."""
+    stack.put(name, "s")
+    if verb == "restore":
+        stack.done("delete", name=name)
+
+
+def count(stack, name):
+    """How many versions there are, live or awaiting recovery."""
+    return len(stack.versions_of(name)) + len(stack.entries_of(name, "deleted#"))
 
 
 def fault(call, kind, **more):
@@ -25,7 +39,7 @@ def fault(call, kind, **more):
 @pytest.mark.parametrize(("verb", "call"), CALLS)
 @pytest.mark.parametrize("kind", ["throttle", "error"])
 def test_what_stays_busy_is_unavailable(stack, faults, name, verb, call, kind):
-    stack.put(name, "s")
+    prepare(stack, verb, name)
     faults.set(fault(call, kind))
     for origin, answer in stack.both(verb, request_of(verb, name)):
         assert answer.code == "Unavailable"
@@ -36,20 +50,20 @@ def test_what_stays_busy_is_unavailable(stack, faults, name, verb, call, kind):
         else:
             assert call in answer.log
     faults.set()
-    assert len(stack.versions_of(name)) == 1
+    assert count(stack, name) == 1
 
 
 @pytest.mark.parametrize(("verb", "call"), CALLS)
 @pytest.mark.parametrize("kind", ["throttle", "error"])
 def test_what_is_busy_for_a_moment_is_not_noticed(stack, faults, name, verb, call, kind):
-    stack.put(name, "s")
+    prepare(stack, verb, name)
     faults.set(fault(call, kind, count=2))
     assert stack.invoke(verb, request_of(verb, name)).code == "OK"
 
 
 @pytest.mark.parametrize(("verb", "call"), CALLS)
 def test_what_hangs_is_unavailable_within_the_functions_time(stack, faults, name, verb, call):
-    stack.put(name, "s")
+    prepare(stack, verb, name)
     faults.set(fault(call, "delay", seconds=40))
     began = time.monotonic()
     answer = stack.invoke(verb, request_of(verb, name))
@@ -59,16 +73,66 @@ def test_what_hangs_is_unavailable_within_the_functions_time(stack, faults, name
     assert call in answer.log
 
 
+WRITE = "dynamodb:TransactWriteItems"
+
+
 def test_a_write_whose_answer_was_lost_is_not_doubled(stack, faults, name):
     """DynamoDB does the write and answers an error; the SDK's retry meets its own row."""
-    faults.set(fault("dynamodb:PutItem", "lost", count=1))
+    faults.set(fault(WRITE, "lost", count=1))
     answer = stack.invoke("put", {"name": name, "secret": "once"})
     assert (answer.code, answer.body["version"]) == ("OK", 1)
-    faults.set(fault("dynamodb:PutItem", "lost", count=1))
+    faults.set(fault(WRITE, "lost", count=1))
     answer = stack.invoke("put", {"name": name, "secret": "again", "version": 2})
     assert (answer.code, answer.body["version"]) == ("OK", 2)
     assert [row["version"] for row in stack.versions_of(name)] == [f"{n:019}" for n in (1, 2)]
     assert stack.get(name)["secret"] == "again"
+    for verb in ("delete", "restore"):
+        faults.set(fault(WRITE, "lost", count=1))
+        assert stack.done(verb, name=name)["versions"] == [1, 2]
+    assert len(stack.history(name)) == 4
+    assert stack.verify(name) == {}
+
+
+@pytest.mark.parametrize("kind", ["conflict", "busy"])
+@pytest.mark.parametrize("verb", ["put", "delete", "restore"])
+def test_a_cancelled_transaction_is_tried_again(stack, faults, name, verb, kind):
+    prepare(stack, verb, name)
+    faults.set(fault(WRITE, kind, count=3))
+    answer = stack.invoke(verb, request_of(verb, name))
+    assert answer.code == "OK"
+    assert count(stack, name) == (2 if verb == "put" else 1)
+    assert stack.verify(name) == {}
+
+
+@pytest.mark.parametrize("verb", ["put", "delete", "restore"])
+def test_transactions_that_stay_throttled_are_unavailable(stack, faults, name, verb):
+    prepare(stack, verb, name)
+    faults.set(fault(WRITE, "busy"))
+    answer = stack.invoke(verb, request_of(verb, name))
+    assert answer.code == "Unavailable" and "ry again" in answer.message
+    assert WRITE in answer.log and "quota" in answer.log
+    faults.set()
+    assert count(stack, name) == 1
+
+
+def test_a_put_with_a_token_is_safe_to_send_again_whatever_came_of_it(stack, faults, name):
+    request = {"name": name, "secret": "s", "token": name}
+    faults.set(fault(WRITE, "lost"))
+    answer = stack.invoke("put", request)
+    assert answer.code == "Unavailable" and "`token`" in answer.message
+    faults.set()
+    assert stack.invoke("put", request).body["version"] == 1
+    assert len(stack.versions_of(name)) == 1
+
+
+def test_a_bundle_is_unavailable_whole(stack, faults, name):
+    stack.done("put", prefix=name, secrets={f"{name}/{n}": "s" for n in range(20)})
+    faults.set(fault("kms:Decrypt", "throttle", count=8))
+    assert len(stack.done("get", prefix=name)["secrets"]) == 20
+    faults.set(fault("kms:Decrypt", "throttle"))
+    for _, answer in stack.both("get", {"prefix": name}):
+        assert answer.code == "Unavailable"
+        assert "secrets" not in answer.body
 
 
 @pytest.fixture
@@ -99,12 +163,19 @@ def without(iam, stack):
         ("get", "dynamodb:Query", {"revision": "0123456"}),
         ("list", "dynamodb:Scan", {}),
         ("list", "dynamodb:Query", {"versions": True}),
+        ("delete", "dynamodb:Query", {}),
+        ("delete", "dynamodb:PutItem", {}),
+        ("delete", "dynamodb:DeleteItem", {}),
+        ("delete", "dynamodb:DeleteItem", {"force": True}),
+        ("restore", "dynamodb:Query", {}),
+        ("restore", "dynamodb:PutItem", {}),
+        ("restore", "dynamodb:DeleteItem", {}),
     ],
 )
 def test_a_missing_permission_is_named_to_the_operator(
     stack, without, name, verb, action, request_
 ):
-    stack.put(name, "s")
+    prepare(stack, verb, name)
     request = {**request_of(verb, name), **request_}
     if request.pop("versions", None):
         request["name"] = name
@@ -114,10 +185,12 @@ def test_a_missing_permission_is_named_to_the_operator(
         assert "lacks a permission" in answer.message and "operator" in answer.message
         if origin == "direct":
             line = json.loads(answer.log.splitlines()[-1])
-            resource = stack.key_arn if action.startswith("kms") else f"table/{stack.table}"
-            assert action in line["detail"] and resource in line["detail"]
+            tables = (f"table/{stack.table}", f"table/{stack.ledger}")
+            places = (stack.key_arn,) if action.startswith("kms") else tables
+            assert action in line["detail"]
+            assert any(place in line["detail"] for place in places)
             assert "AccessDenied" in line["detail"] and line["level"] == "ERROR"
-    assert len(stack.versions_of(name)) == 1
+    assert count(stack, name) == 1
 
 
 def test_a_disabled_key_and_one_in_deletion_say_so(stack, kms, name):
@@ -166,16 +239,22 @@ def configured(stack):
         )
 
 
-@pytest.mark.parametrize("verb", ["put", "get", "list"])
-def test_a_missing_setting_says_so(stack, configured, name, verb):
-    configured(verb, COFFER_TABLE="")
+LEDGERED = ["put", "delete", "restore"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "setting"),
+    [(verb, "COFFER_TABLE") for verb in BUSY] + [(verb, "COFFER_LEDGER") for verb in LEDGERED],
+)
+def test_a_missing_setting_says_so(stack, configured, name, verb, setting):
+    configured(verb, **{setting: ""})
     for origin, answer in stack.both(verb, request_of(verb, name)):
         assert answer.code == "Unavailable"
         assert "setting" in answer.message and "operator" in answer.message
-        assert origin == "http" or "COFFER_TABLE" in answer.log
+        assert origin == "http" or setting in answer.log
 
 
-@pytest.mark.parametrize("verb", ["put", "get", "list"])
+@pytest.mark.parametrize("verb", BUSY)
 def test_a_missing_table_says_so(stack, iam, configured, name, verb):
     role = stack.role(verb)
     policy = json.dumps(allow("dynamodb:*", "*"))

@@ -7,17 +7,36 @@ import boto3
 import pytest
 from conftest import ACCOUNT, NUMBERS, ONCE, REGION, allow, client, user
 
-# What each role may do, and on what; everything else in ACTIONS it may not.
+# What each role may do, and on what; everything else in ACTIONS it may not. put, list and restore
+# may also Query, on the condition that they ask for certain attributes alone: a simulation without
+# a request denies that, so it is shown on the live tables below.
 ALLOWED = {
-    # put may also Query, on the condition that it asks for name and version alone: a simulation
-    # without a request denies that, so it is shown on the live table below.
-    "put": {("kms:GenerateDataKey", "key"), ("dynamodb:PutItem", "table")},
+    "put": {
+        ("kms:GenerateDataKey", "key"),
+        ("dynamodb:PutItem", "table"),
+        ("dynamodb:PutItem", "ledger"),
+    },
     "get": {
         ("kms:Decrypt", "key"),
         ("dynamodb:Query", "table"),
         ("dynamodb:Query", "index/revision"),
+        ("dynamodb:Scan", "index/names"),
     },
     "list": {("dynamodb:Query", "index/names"), ("dynamodb:Scan", "index/names")},
+    "delete": {
+        ("dynamodb:Query", "table"),
+        ("dynamodb:DeleteItem", "table"),
+        ("dynamodb:Query", "ledger"),
+        ("dynamodb:PutItem", "ledger"),
+        ("dynamodb:DeleteItem", "ledger"),
+    },
+    "restore": {
+        ("dynamodb:PutItem", "table"),
+        ("dynamodb:Query", "ledger"),
+        ("dynamodb:PutItem", "ledger"),
+        ("dynamodb:DeleteItem", "ledger"),
+    },
+    "remind": {("dynamodb:Scan", "index/names"), ("dynamodb:PutItem", "ledger")},
 }
 ACTIONS = [
     *(
@@ -45,6 +64,8 @@ ACTIONS = [
     ("s3:GetObject", "anything"),
     ("iam:PassRole", "anything"),
     ("lambda:InvokeFunction", "anything"),
+    ("events:PutEvents", "anything"),
+    ("dynamodb:GetRecords", "anything"),
 ]
 VERBS = sorted(ALLOWED)
 
@@ -148,6 +169,19 @@ def attempts(stack, session, row):
         "ExpressionAttributeNames": {"#name": "name", "#contents": "contents"},
         "ProjectionExpression": "#contents",
     }
+    # Of the ledger: an event, what is in a deleted version, and that under an event's attributes.
+    event = {
+        **by_name,
+        "TableName": stack.ledger,
+        "ProjectionExpression": "#name, entry, who, #hash",
+        "ExpressionAttributeNames": {"#name": "name", "#hash": "hash"},
+        "Select": "SPECIFIC_ATTRIBUTES",
+    }
+    buried = {**event, "ProjectionExpression": "#name, #row.contents"}
+    buried["ExpressionAttributeNames"] = {"#name": "name", "#row": "row"}
+    answered = {**event, "ProjectionExpression": "answer, fingerprint"}
+    answered["ExpressionAttributeNames"] = {"#name": "name"}
+    entry = {"name": {"S": row["name"]}, "entry": {"S": "e"}}
     wrapped = base64.b64decode(row["key"])
     return {
         "wrap": lambda: kms.generate_data_key(KeyId=stack.key_arn, NumberOfBytes=64),
@@ -171,23 +205,57 @@ def attempts(stack, session, row):
         "query names": lambda: dynamodb.query(TableName=table, IndexName="names", **by_name),
         "scan": lambda: dynamodb.scan(TableName=table),
         "scan names": lambda: dynamodb.scan(TableName=table, IndexName="names"),
-        "read the ledger": lambda: dynamodb.scan(TableName=stack.ledger),
-        "write the ledger": lambda: dynamodb.put_item(
-            TableName=stack.ledger, Item={"name": {"S": "n"}, "entry": {"S": "e"}}
+        "query events": lambda: dynamodb.query(**event),
+        "query tokens": lambda: dynamodb.query(**answered),
+        "query a deleted ciphertext": lambda: dynamodb.query(**buried),
+        "query the whole ledger": lambda: dynamodb.query(TableName=stack.ledger, **by_name),
+        "read an entry": lambda: dynamodb.get_item(TableName=stack.ledger, Key=entry),
+        "scan the ledger": lambda: dynamodb.scan(TableName=stack.ledger),
+        "write the ledger": lambda: dynamodb.put_item(TableName=stack.ledger, Item=entry),
+        "update the ledger": lambda: dynamodb.update_item(TableName=stack.ledger, Key=entry),
+        "delete from the ledger": lambda: dynamodb.delete_item(TableName=stack.ledger, Key=entry),
+        "write within a transaction": lambda: dynamodb.transact_write_items(
+            TransactItems=[
+                {"Put": {"TableName": table, "Item": {**key, "version": {"S": f"{9:019}"}}}}
+            ]
+        ),
+        "delete within a transaction": lambda: dynamodb.transact_write_items(
+            TransactItems=[{"Delete": {"TableName": table, "Key": key}}]
         ),
     }
+
+
+# What those can who move versions there and back.
+LEDGER = {
+    "query events", "query tokens", "query a deleted ciphertext", "query the whole ledger",
+    "write the ledger", "delete from the ledger",
+}
 
 
 @pytest.mark.parametrize(
     ("verb", "possible"),
     [
-        ("put", {"wrap", "write", "query the highest version"}),
+        (
+            "put",
+            {"wrap", "write", "write within a transaction", "query the highest version",
+             "query events", "query tokens", "write the ledger"},
+        ),
         (
             "get",
             {"unwrap", "query whole rows", "query the highest version", "query a ciphertext",
-             "query revisions"},
+             "query revisions", "scan names"},
         ),
-        ("list", {"query names", "scan names"}),
+        ("list", {"query names", "scan names", "query events"}),
+        (
+            "delete",
+            {"delete", "delete within a transaction", "query whole rows",
+             "query the highest version", "query a ciphertext", *LEDGER},
+        ),
+        (
+            "restore",
+            {"write", "write within a transaction", "query the highest version", *LEDGER},
+        ),
+        ("remind", {"scan names", "write the ledger"}),
     ],
 )
 def test_whoever_steals_a_functions_credentials_can_do_no_more_than_it(
@@ -257,6 +325,11 @@ def test_a_caller_gets_what_the_path_in_its_policy_covers(stack, caller, name):
         ("GET", "/names"),
         ("GET", "/names/dev"),
         ("GET", f"/versions/dev/{name}"),
+        ("GET", f"/history/dev/{name}"),
+        ("GET", "/bundle/dev"),
+        ("PUT", "/bundle/dev"),
+        ("DELETE", f"/secrets/dev/{name}"),
+        ("POST", f"/restore/dev/{name}"),
     ):
         body = {"secret": "x"} if method == "PUT" else None
         answer = stack.http(method, path, body=body, credentials=dev)
@@ -290,6 +363,11 @@ def test_unsigned_and_wrongly_signed_calls_are_refused(stack, iam, name):
         ("GET", "/names"),
         ("GET", f"/names/{name}"),
         ("GET", f"/versions/{name}"),
+        ("GET", f"/history/{name}"),
+        ("GET", f"/bundle/{name}"),
+        ("PUT", f"/bundle/{name}"),
+        ("DELETE", f"/secrets/{name}"),
+        ("POST", f"/restore/{name}"),
     ):
         for credentials in (None, keys):
             assert stack.http(method, path, credentials=credentials).status == 403, (method, path)

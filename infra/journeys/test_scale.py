@@ -104,9 +104,20 @@ def test_get_and_put_make_as_many_calls_as_on_a_small_table(stack, large, faults
         stack.get(name, **request)
         assert calls() == {"dynamodb:Query": 1, "kms:Decrypt": 1}, request
     stack.put(name, "one more")
-    assert calls() == {"dynamodb:Query": 1, "kms:GenerateDataKey": 1, "dynamodb:PutItem": 1}
+    # The highest version and the ledger's end, side by side.
+    written = {"kms:GenerateDataKey": 1, "dynamodb:TransactWriteItems": 1}
+    assert calls() == {"dynamodb:Query": 2, **written}
+    stack.put(name, "with a token", token=name)
+    assert calls() == {"dynamodb:Query": 3, **written}
+    stack.put(name, "with a token", token=name)
+    assert calls()["dynamodb:Query"] == 3
     stack.put(name, "exactly this", version=1000)
-    assert calls() == {"kms:GenerateDataKey": 1, "dynamodb:PutItem": 1}
+    assert calls() == {"dynamodb:Query": 1, **written}
+    for verb, reads in (("delete", 2), ("restore", 3)):
+        stack.done(verb, name=name)
+        assert calls() == {"dynamodb:Query": reads, "dynamodb:TransactWriteItems": 1}
+    stack.done("list", list="history", name=name)
+    assert calls() == {"dynamodb:Query": 1}
     stack.invoke("list", {"name": name})
     assert calls() == {"dynamodb:Query": 1}
     # Only what is not there is looked for twice: an old client may have written it unpadded.

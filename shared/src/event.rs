@@ -309,8 +309,8 @@ mod tests {
     #[test]
     fn who_and_what_are_the_apis_to_say() {
         let arn = "arn:aws:iam::123456789012:user/deployer";
-        let context =
-            format!(r#""requestContext":{{"authorizer":{{"iam":{{"userArn":"{arn}"}}}}}}"#);
+        let iam = format!(r#""authorizer":{{"iam":{{"userArn":"{arn}"}}}}"#);
+        let context = format!(r#""requestContext":{{"http":{{"method":"GET"}},{iam}}}"#);
         let event = format!(r#"{{"routeKey":"GET /history/{{name+}}",{context}}}"#);
         let received = Received::read(RawValue::from_string(event).unwrap());
         assert_eq!((received.origin, &*received.who), (Origin::Http, arn));

@@ -2,8 +2,9 @@
 
 `POST /_local/faults` with `[{"service": "kms", "operation": "Decrypt", "kind": "throttle",
 "count": 2}]` replaces all faults that are set; `[]` clears them. `kind` is `throttle`, `error` (an
-internal one), `delay` (of `seconds`) or `lost` (done, but answered with an internal error). Without
-`count` a fault stays. `POST /_local/calls` answers the calls since the last time, as
+internal one), `delay` (of `seconds`), `lost` (done, but answered with an internal error), or for a
+transaction `conflict` (with another) or `busy` (throttled in one of its writes). Without `count` a
+fault stays. `POST /_local/calls` answers the calls since the last time, as
 `{"kms:Decrypt": 3}`.
 """
 
@@ -14,11 +15,13 @@ from collections import Counter
 import ministack.app
 from ministack.core.responses import error_response_json, json_response
 
-from .request import operation_of
+from .request import body_of, operation_of
 
 SERVICES = ("dynamodb", "kms")
 THROTTLES = {"dynamodb": "ProvisionedThroughputExceededException", "kms": "ThrottlingException"}
 INTERNAL = {"dynamodb": "InternalServerError", "kms": "KMSInternalException"}
+
+CANCELLED = {"conflict": "TransactionConflict", "busy": "ThrottlingError"}
 
 faults = []
 calls = Counter()
@@ -37,6 +40,17 @@ def due(service, operation):
     return None
 
 
+def cancelled(code, writes):
+    """A transaction that was cancelled for its first write."""
+    reasons = [{"Code": code}] + [{"Code": "None"}] * (writes - 1)
+    body = {
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled",
+        "CancellationReasons": reasons,
+    }
+    return json_response(body, 400)
+
+
 def faulty(service, inner):
     async def handle(method, path, headers, body, query):
         operation = operation_of(headers)
@@ -47,6 +61,8 @@ def faulty(service, inner):
             return error_response_json(THROTTLES[service], "Rate exceeded", 400)
         if kind == "error":
             return error_response_json(INTERNAL[service], "internal", 500)
+        if kind in CANCELLED:
+            return cancelled(CANCELLED[kind], len(body_of(body).get("TransactItems", [])))
         if kind == "delay":
             await asyncio.sleep(fault["seconds"])
         response = await inner(method, path, headers, body, query)
