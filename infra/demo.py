@@ -124,4 +124,25 @@ expect({entry["name"] for entry in listed}, {one, two, old})
 versions = http("GET", f"/versions/{one}")[1]["versions"]
 expect([entry["version"] for entry in versions], [2, 1])
 
+say("Sent again with its token, a put makes no second version")
+once = {"name": two, "secret": "t0ken 2", "context": {"app": "web"}, "token": f"deploy-{RUN}"}
+expect(invoke("put", once), invoke("put", once))
+
+say("Delete a secret, and restore it: its versions come back as they were")
+invoke("delete", {"name": two, "recovery_window_in_days": 7})
+expect(http("GET", f"/secrets/{two}?context.app=web")[0], 404)
+expect(http("POST", f"/restore/{two}")[1]["versions"], [1, 2])
+expect(credstash("get", "-n", two, "app=web"), "t0ken 2")
+
+say("Its history says who did what, and that nobody has changed it since")
+told = [event["operation"] for event in http("GET", f"/history/{two}")[1]["events"]]
+expect(told, ["restore", "delete", "put", "put"])
+expect(http("GET", f"/history/{two}?verify=true")[1]["whole"], True)
+
+say("Several secrets are put at once, all or none, and got as one document")
+bundle = {f"demo-{RUN}.env/{name}": f"value of {name}" for name in ("url", "user", "password")}
+http("PUT", f"/bundle/demo-{RUN}.env", {"secrets": bundle})
+expect(invoke("get", {"prefix": f"demo-{RUN}.env", "format": "json"}), bundle)
+print(invoke("get", {"prefix": f"demo-{RUN}.env", "format": "dotenv"}))
+
 say("All of this ran on the template that you deploy. `make stop` ends the local AWS.")

@@ -12,7 +12,7 @@ TABLE = "old-credential-store"
 ALIAS = "alias/old-credstash"
 
 
-def adopt(legacy="read"):
+def adopt(legacy="read", **more):
     """Makes what is not there yet, deploys, and answers the stack's name."""
     key_arn = make_key()
 
@@ -29,6 +29,7 @@ def adopt(legacy="read"):
         "ExistingKeyArn": key_arn,
         "LegacyItems": legacy,
         "DataKeyCacheSeconds": "3600",
+        **more,
     }
     deploy = [ROOT / "infra/local/deploy", "--stack-name", STACK, "--parameter-overrides"]
     deploy.append(" ".join(f"{name}={value}" for name, value in parameters.items()))

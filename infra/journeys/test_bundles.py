@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import os
 import subprocess
 import threading
 import time
@@ -12,10 +13,12 @@ from urllib.parse import quote
 
 import pytest
 import yaml
+from dotenv import dotenv_values
 
 MOST = 50
 BUNDLE = 40
 LARGE = 1000
+THOUSAND = f"bundle-of-1000/{os.getpid()}"
 # What formats stumble over.
 ODD = {
     "plain": "hunter2",
@@ -95,6 +98,9 @@ def test_too_many_bytes_are_told(stack, name):
     secrets = {f"{name}/{number}": "x" * 250_000 for number in range(14)}
     answer = stack.invoke("put", {"prefix": name, "secrets": secrets})
     assert answer.code == "TooLarge" and "4 MB" in answer.message
+    secrets = {f"{name}/small": "x", f"{name}/large": "x" * 400_000}
+    answer = stack.invoke("put", {"prefix": name, "secrets": secrets})
+    assert answer.code == "TooLarge" and '"secrets[1]"' in answer.message
     assert stack.done("get", prefix=name) == {"secrets": []}
 
 
@@ -134,6 +140,8 @@ def test_one_version_that_is_taken_stops_the_bundle(stack, name):
     secrets = [{"name": f"{name}/{n}", "secret": "new", "version": 1} for n in "abc"]
     for _, answer in stack.both("put", {"prefix": name, "secrets": secrets}):
         assert answer.code == "Exists"
+        # By its place: nothing of what was sent is said back.
+        assert '"secrets[1]"' in answer.message and name not in answer.message
     assert stack.done("get", prefix=name, format="json") == {f"{name}/b": "old"}
 
 
@@ -162,7 +170,7 @@ def test_readers_see_a_bundle_whole_or_not_at_all(stack, name):
 
     with ThreadPoolExecutor(readers) as pool:
         reads = [pool.submit(read, number) for number in range(readers)]
-        while not seen:
+        while not seen and not any(each.done() for each in reads):
             time.sleep(0.05)
         for turn in range(turns):
             write(turn)
@@ -194,11 +202,11 @@ def test_writers_of_overlapping_bundles_and_single_secrets_lose_nothing(stack, n
 @pytest.fixture(scope="module")
 def large(stack):
     """A thousand secrets under one prefix, put in bundles."""
-    names = [f"bundle-of-1000/{number:04}" for number in range(LARGE)]
+    names = [f"{THOUSAND}/{number:04}" for number in range(LARGE)]
 
     def put(start):
         chunk = names[start : start + MOST]
-        stack.done("put", prefix="bundle-of-1000", secrets={each: f"value of {each}" for each in chunk})
+        stack.done("put", prefix=THOUSAND, secrets={each: f"value of {each}" for each in chunk})
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(put, range(0, LARGE, MOST)))
@@ -207,9 +215,9 @@ def large(stack):
 
 def test_a_bundle_of_a_thousand_is_read_whole(stack, large):
     expected = {each: f"value of {each}" for each in large}
-    assert stack.done("get", prefix="bundle-of-1000", format="json") == expected
-    assert stack.by_http("get", {"prefix": "bundle-of-1000", "format": "json"}).body == expected
-    found = stack.pages("get", "secrets", prefix="bundle-of-1000", limit=300)
+    assert stack.done("get", prefix=THOUSAND, format="json") == expected
+    assert stack.by_http("get", {"prefix": THOUSAND, "format": "json"}).body == expected
+    found = stack.pages("get", "secrets", prefix=THOUSAND, limit=300)
     assert [each["name"] for each in found] == large
     assert {each["name"]: each["secret"] for each in found} == expected
 
@@ -220,14 +228,16 @@ def test_one_damaged_row_is_named_and_nothing_else_is_answered(stack, large):
     stack.rows.put_item(Item={**row, "comment": "edited"})
     try:
         for request in ({"limit": 1000}, {"format": "json"}, {"format": "csv"}):
-            for _, answer in stack.both("get", {"prefix": "bundle-of-1000", **request}):
+            for origin, answer in stack.both("get", {"prefix": THOUSAND, **request}):
                 assert answer.code == "Integrity"
+                # The operator finds it in the log, too.
+                assert origin == "http" or damaged in answer.log
                 assert f'"{damaged}"' in answer.message
-                assert answer.message.count("bundle-of-1000/") == 1
+                assert answer.message.count(f"{THOUSAND}/") == 1
                 assert set(answer.body) == {"code", "message"}
     finally:
         stack.rows.put_item(Item=row)
-    assert len(stack.done("get", prefix="bundle-of-1000", format="json")) == LARGE
+    assert len(stack.done("get", prefix=THOUSAND, format="json")) == LARGE
 
 
 def test_every_secret_that_cannot_be_given_is_named(stack, name):
@@ -291,14 +301,17 @@ def test_a_document_is_read_as_it_was_put_by_other_peoples_parsers(stack, odd):
         assert read(direct) == secrets
 
 
-def test_dotenv_is_what_a_shell_and_credstash_make_of_it(stack, name):
+def test_dotenv_is_read_alike_by_a_shell_and_by_python_dotenv(stack, name):
     values = {key: value for key, value in ODD.items() if " " not in key and "." not in key}
     values = {f"{key}_x": value for key, value in values.items() if key.isascii()}
-    stack.done("put", prefix="SHELL", secrets={"SHELL": "s"})
     for key, value in values.items():
         stack.put(f"{name}.{key}", value)
     text = stack.done("get", prefix=name, format="dotenv")
     lines = text.replace(f"{name}.".upper(), "")
+    parsed = dotenv_values(stream=io.StringIO(lines), interpolate=True)
+    assert parsed == {key.upper(): value for key, value in values.items()}
+    whole = dotenv_values(stream=io.StringIO(text))
+    assert whole == {f"{name}.{key}".upper(): value for key, value in values.items()}
     script = "set -a\n" + lines + "python3 -c 'import json,os; print(json.dumps(dict(os.environ)))'"
     shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     got = json.loads(shell.stdout)
@@ -309,11 +322,21 @@ def test_dotenv_is_what_a_shell_and_credstash_make_of_it(stack, name):
 
 def test_dotenv_refuses_what_readers_disagree_on(stack, name):
     stack.put(f"{name}/fine", "s")
-    stack.put(f"{name}/both", "it's \"$5\"")
+    refused = {
+        "both": "it's \"$5\"",
+        "end": "ends in \\",
+        "twice": "a\\\\b",
+        "braces": "${HOME}",
+        "a name": "s",
+        "a;name": "s",
+    }
+    for key, value in refused.items():
+        stack.put(f"{name}/{key}", value)
     for _, answer in stack.both("get", {"prefix": name, "format": "dotenv"}):
         assert answer.code == "Invalid"
-        assert f'"{name}/both"' in answer.message and "fine" not in answer.message
-    assert len(stack.done("get", prefix=name, format="json")) == 2
+        assert all(f'"{name}/{key}"' in answer.message for key in refused)
+        assert "fine" not in answer.message
+    assert len(stack.done("get", prefix=name, format="json")) == 1 + len(refused)
 
 
 def test_values_that_are_no_text_have_no_place_in_a_document(stack, name):

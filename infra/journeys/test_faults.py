@@ -270,6 +270,35 @@ def test_a_missing_table_says_so(stack, iam, configured, name, verb):
         iam.delete_role_policy(RoleName=role, PolicyName="wide")
 
 
+@pytest.mark.parametrize("call", ["dynamodb:Scan", WRITE])
+def test_remind_says_so_too(stack, faults, without, name, call):
+    stack.put(name, "s", ttl=60)
+    for kind in ("throttle", "error"):
+        faults.set(fault(call, kind))
+        answer = stack.invoke("remind", {})
+        assert answer.code == "Unavailable" and call in answer.log
+    faults.set()
+    without("remind", "dynamodb:Scan" if call == "dynamodb:Scan" else "dynamodb:PutItem")
+    answer = stack.invoke("remind", {})
+    assert answer.code == "Unavailable" and "AccessDenied" in answer.log
+    assert stack.entries_of(name, "notice#") == []
+
+
+def test_a_stack_may_refuse_to_delete_for_good(stack, configured, name):
+    stack.put(name, "s")
+    stack.put(f"{name}/buried", "s")
+    stack.done("delete", name=f"{name}/buried")
+    # A setting that is mistyped refuses, too.
+    for setting in ("refuse", "Allow", ""):
+        configured("delete", COFFER_FORCED_DELETE=setting)
+        for each in (name, f"{name}/buried"):
+            for origin, answer in stack.both("delete", {"name": each, "force": True}):
+                assert answer.code == "Forbidden" and "recovery window" in answer.message
+                assert answer.status == (403 if origin == "http" else None)
+    assert count(stack, name) == count(stack, f"{name}/buried") == 1
+    assert stack.done("delete", name=name)["versions"] == [1]
+
+
 @pytest.mark.parametrize(("verb", "action"), [("put", "GenerateDataKey"), ("get", "Decrypt")])
 def test_a_missing_key_says_so(stack, iam, configured, name, verb, action):
     stack.put(name, "s")

@@ -64,10 +64,11 @@ def test_a_history_pages(stack, name):
         assert [event["version"] for event in told] == list(range(25, 0, -1))
     page = stack.done("list", list="history", name=name, limit=25)
     assert "next" not in page
-    names = stack.done("list", prefix=name.split("/")[0], limit=1)
-    if "next" in names:
-        answer = stack.invoke("list", {"list": "history", "name": name, "next": names["next"]})
-        assert answer.code == "Invalid"
+    # A place in another listing is none in this one.
+    stack.put(f"{name}/a", "s")
+    names = stack.done("list", prefix=name, limit=1)
+    answer = stack.invoke("list", {"list": "history", "name": name, "next": names["next"]})
+    assert answer.code == "Invalid"
 
 
 def test_a_name_without_a_history(stack, credstash, name):
@@ -188,6 +189,28 @@ def test_the_last_entries_and_the_head_are_missed(stack, chain):
     assert stack.verify(name) == {"head": "missing"}
 
 
+def test_what_the_head_tells_is_held_by_its_entry(stack, chain):
+    name, entries = chain
+    (head,) = [entry for entry in entries if entry["entry"] == "head"]
+    for change in ({"highest": "9" * 19}, {"state": "anew"}, {"previous_ttl": 1}):
+        stack.entries.put_item(Item={**head, **change})
+        assert stack.verify(name) == {"head": "altered"}, change
+
+
+def test_an_entry_that_was_added_is_named(stack, chain):
+    name, entries = chain
+    entry = next(entry for entry in entries if entry["entry"] == key(5))
+    forged = {**entry, "who": "somebody else", "force": None}
+    del forged["hash"]
+    stack.entries.put_item(Item=forged)
+    assert stack.verify(name) == {key(5): "altered"}
+    stack.entries.put_item(Item=entry)
+    for place in ("event#+000000000000000003", "event#x"):
+        stack.entries.put_item(Item={**entry, "entry": place})
+        assert stack.verify(name) == {place: "altered"}
+        stack.entries.delete_item(Key={"name": name, "entry": place})
+
+
 def test_entries_that_changed_places_are_named(stack, chain):
     name, entries = chain
     third, seventh = (e for e in entries if e["entry"] in (key(3), key(7)))
@@ -208,7 +231,8 @@ def test_what_cannot_be_read_is_not_written_on(stack, chain):
     for place in ("head", key(10)):
         stack.entries.put_item(Item={"name": name, "entry": place})
     answer = stack.invoke("put", {"name": name, "secret": "s"})
-    assert answer.code == "Malformed" and "verify" in answer.message
+    assert answer.code == "Integrity" and "verify" in answer.message
+    assert '"level":"ERROR"' in answer.log
     assert len(stack.versions_of(name)) == 10
 
 

@@ -1,6 +1,9 @@
 """What the local AWS adds to ministack, against what AWS documents. If one of these fails, other
 journeys prove nothing."""
 
+import json
+import time
+
 import pytest
 from conftest import ACCOUNT, NUMBERS, REGION, allow, client, user
 
@@ -153,3 +156,49 @@ def test_faults_come_and_go(kms, key, faults):
     assert code(kms.decrypt, CiphertextBlob=blob) == "OK"
     assert faults.calls() == {"kms:Decrypt": 2}
     assert faults.calls() == {}
+
+
+def test_a_pipe_filters_fills_in_and_sends(stack):
+    """The stack's own pipe: what its filter lets by, with strings, sets and bytes as JSON."""
+    number = next(NUMBERS)
+    queues, events = client("sqs"), client("events")
+    url = queues.create_queue(QueueName=f"pipe-{number}")["QueueUrl"]
+    pattern = {"source": ["coffer"], "detail": {"name": [{"prefix": f"pipe-{number}"}]}}
+    events.put_rule(Name=f"pipe-{number}", EventPattern=json.dumps(pattern))
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:pipe-{number}"
+    events.put_targets(Rule=f"pipe-{number}", Targets=[{"Id": "queue", "Arn": arn}])
+    whole = {
+        "operation": "put",
+        "versions": {"1", "2"},
+        "at": "now",
+        "request_id": 'with "quotes"',
+        "hash": b"\xff",
+    }
+    name = f"pipe-{number}/\"quoted\""
+    for entry, row in (
+        ("event#1", {"operation": "put"}),
+        ("head", whole),
+        ("notice#1", {"version": "1"}),
+        ("event#2", whole),
+    ):
+        stack.entries.put_item(Item={"name": name, "entry": entry, **row})
+    stack.entries.put_item(Item={"name": name, "entry": "event#2", **whole, "at": "later"})
+    stack.entries.delete_item(Key={"name": name, "entry": "event#2"})
+    got, deadline = [], time.monotonic() + 60
+    while not got and time.monotonic() < deadline:
+        got = queues.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages", [])
+    (message,) = got
+    event = json.loads(message["Body"])
+    assert event["detail-type"] == "Coffer Secret Changed"
+    detail = event["detail"]
+    assert sorted(detail.pop("versions")) == ["1", "2"]
+    assert detail == {
+        "name": name,
+        "operation": "put",
+        "at": "now",
+        "request_id": 'with "quotes"',
+        "entry": "event#2",
+        "hash": "/w==",
+    }
+    events.remove_targets(Rule=f"pipe-{number}", Ids=["queue"])
+    events.delete_rule(Name=f"pipe-{number}")

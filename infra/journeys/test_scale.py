@@ -113,6 +113,7 @@ def test_get_and_put_make_as_many_calls_as_on_a_small_table(stack, large, faults
     assert calls()["dynamodb:Query"] == 3
     stack.put(name, "exactly this", version=1000)
     assert calls() == {"dynamodb:Query": 1, **written}
+    # Beside the rows that are moved: the ledger's end, and for restore the highest version.
     for verb, reads in (("delete", 2), ("restore", 3)):
         stack.done(verb, name=name)
         assert calls() == {"dynamodb:Query": reads, "dynamodb:TransactWriteItems": 1}

@@ -45,7 +45,7 @@ def test_every_sample_event_works(stack, path):
             assert {"app": "web"} in contexts
             assert all(entry["name"].startswith("dev/") for entry in entries)
         case "delete" | "restore":
-            assert content["versions"] == [1]
+            assert 1 in content["versions"]
 
 
 def test_text_goes_in_by_one_door_and_comes_out_by_the_other(stack, name):

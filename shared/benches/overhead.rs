@@ -110,7 +110,8 @@ async fn whole(table: String, ledger: String, key_arn: String) {
     let kms = aws_sdk_kms::Client::new(&config);
     let keys = Keys::new(kms.clone(), key_arn.clone(), Duration::ZERO);
     let store = Store::new(dynamodb.clone(), table.clone(), Some(ledger));
-    let policy = Policy { legacy: Legacy::Refuse, history_days: None, notice_days: 0 };
+    let policy =
+        Policy { legacy: Legacy::Refuse, forced_delete: false, history_days: None, notice_days: 0 };
     let coffer = Coffer::new(Some(keys), Some(store), policy);
     let (name, context) = ("bench".parse().unwrap(), Context::default());
     let put = Put {

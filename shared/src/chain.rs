@@ -115,15 +115,26 @@ pub struct Tail {
 impl Tail {
     /// The end of a chain by its newest entry and its head, whichever is newer. A bundle writes
     /// entries without their heads, so a head may lag; retention takes entries, so it may be all
-    /// there is. `None` where there are rows and none of them can be read.
+    /// there is. `None` where one of them cannot be read.
     #[must_use]
     pub fn of(rows: &[Row]) -> Option<Self> {
         if rows.is_empty() {
             return Some(Self::default());
         }
-        let key = |row: &Row| row.get("entry").and_then(Attribute::text).map(str::to_owned);
-        let head = rows.iter().find(|row| key(row).as_deref() == Some(HEAD)).and_then(Self::head);
-        let newest = rows.iter().filter_map(Self::entry).max_by_key(|tail| tail.sequence);
+        let is_head = |row: &&Row| row.get("entry").and_then(Attribute::text) == Some(HEAD);
+        let head = match rows.iter().find(is_head) {
+            Some(row) => Some(Self::head(row)?),
+            None => None,
+        };
+        let newest = match rows.iter().find(|row| !is_head(row)) {
+            // One that cannot be read is none to follow, unless the head is about it or a later one.
+            Some(row) => match (Self::entry(row), &head) {
+                (Some(newest), _) => Some(newest),
+                (None, Some(head)) if sequence(row)? <= head.sequence => None,
+                (None, _) => return None,
+            },
+            None => None,
+        };
         // On a tie the head is believed: it is what the entry was when it was written.
         match (newest, head) {
             (Some(newest), Some(head)) if newest.sequence > head.sequence => Some(newest),
@@ -236,8 +247,11 @@ pub fn key(sequence: u64) -> String {
     format!("{EVENT}{sequence:019}")
 }
 
+/// 19 digits, nothing else.
 fn sequence(row: &Row) -> Option<u64> {
-    row.get("entry")?.text()?.strip_prefix(EVENT)?.parse().ok()
+    let digits = row.get("entry")?.text()?.strip_prefix(EVENT)?;
+    let all = digits.len() == 19 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| all)
 }
 
 fn highest(row: &Row) -> Option<Version> {
@@ -279,8 +293,8 @@ pub struct Check {
     broken: BTreeSet<Broken>,
     entries: u64,
     last: Option<Seen>,
-    /// The hash of the entry that the head is about.
-    attested: Option<Vec<u8>>,
+    /// The entry that the head is about.
+    attested: Option<Tail>,
     head: Option<Tail>,
 }
 
@@ -311,9 +325,10 @@ impl Check {
         self.entries += 1;
         let text = |name: &str| row.get(name).and_then(Attribute::text).unwrap_or_default();
         let place = text("entry").to_owned();
-        let stored = row.get("hash").and_then(Attribute::bytes).unwrap_or_default();
-        let made = hash(row).unwrap_or_default();
-        let (Some(sequence), true) = (sequence(row), made == stored) else {
+        let stored = row.get("hash").and_then(Attribute::bytes);
+        // None for an attribute of a type that no entry has.
+        let made = hash(row).filter(|made| Some(made.as_slice()) == stored);
+        let (Some(sequence), Some(made)) = (sequence(row), made) else {
             self.blame(place, Fault::Altered);
             // What it should have been is what the one after it holds: nothing more to compare.
             if let Some(sequence) = sequence(row) {
@@ -334,7 +349,7 @@ impl Check {
             self.blame(place, Fault::Altered);
         }
         if self.head.as_ref().is_some_and(|head| head.sequence == sequence) {
-            self.attested = Some(made.clone());
+            self.attested = Tail::entry(row);
         }
         let headless = row.get("headless").is_some_and(Attribute::is_set);
         self.last = Some(Seen { sequence, hash: made, headless });
@@ -367,8 +382,11 @@ impl Check {
         if let Some(before) = self.head.take() {
             let end = last.as_ref().map_or(0, |last| last.sequence);
             self.lacks(end + 1, before.sequence + 1, before.ttl);
-            if self.attested.take().is_some_and(|attested| attested != before.hash) {
-                self.blame(key(before.sequence), Fault::Altered);
+            if let Some(attested) = self.attested.take().filter(|attested| *attested != before) {
+                // Whole in itself and not what the head holds; or the head tells otherwise of it.
+                let same = attested.hash == before.hash;
+                let blamed = if same { HEAD.to_owned() } else { key(before.sequence) };
+                self.blame(blamed, Fault::Altered);
             }
         }
         // A bundle writes entries without heads; any other entry was written with one.
@@ -440,13 +458,61 @@ mod tests {
         let (rows, head) = chain(0, false);
         for index in 0..rows.len() {
             for attribute in rows[index].keys().filter(|name| *name != "entry") {
-                let mut edited = rows.clone();
-                edited[index].insert(attribute.clone(), Attribute::Text("edited".to_owned()));
-                let found = faults(&edited, Some(&head));
-                let sequence = index as u64 + 1;
-                assert_eq!(found, [numbered(sequence, Fault::Altered)], "{attribute}");
+                for value in [
+                    Attribute::Text("edited".to_owned()),
+                    Attribute::Bytes(vec![]),
+                    Attribute::Foreign,
+                ] {
+                    let mut edited = rows.clone();
+                    edited[index].insert(attribute.clone(), value);
+                    let found = faults(&edited, Some(&head));
+                    let sequence = index as u64 + 1;
+                    assert_eq!(found, [numbered(sequence, Fault::Altered)], "{attribute}");
+                }
             }
+            // Nothing can be added, either, nor the hash taken away.
+            let mut edited = rows.clone();
+            edited[index].insert("force".to_owned(), Attribute::Foreign);
+            edited[index].remove("hash");
+            let found = faults(&edited, Some(&head));
+            assert_eq!(found, [numbered(index as u64 + 1, Fault::Altered)]);
         }
+    }
+
+    #[test]
+    fn the_head_is_held_by_its_entry() {
+        let (rows, head) = chain(0, false);
+        for (attribute, value) in [
+            ("highest", Attribute::Text("9".repeat(19))),
+            ("state", Attribute::Text("anew".to_owned())),
+            ("previous_ttl", Attribute::Number("1".to_owned())),
+        ] {
+            let mut edited = head.clone();
+            edited.insert(attribute.to_owned(), value);
+            assert_eq!(faults(&rows, Some(&edited)), [(HEAD.to_owned(), Fault::Altered)]);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_cannot_be_followed() {
+        let (rows, head) = chain(0, false);
+        let entry = |key: &str| {
+            Row::from([
+                ("name".to_owned(), Attribute::Text("n".to_owned())),
+                ("entry".to_owned(), Attribute::Text(key.to_owned())),
+            ])
+        };
+        let newest = rows[9].clone();
+        assert_eq!(Tail::of(&[entry(HEAD), newest.clone()]), None);
+        for key in ["event#x", "event#+000000000000000011", &key(11), "event#18446744073709551615"]
+        {
+            assert_eq!(Tail::of(&[head.clone(), entry(key)]), None, "{key}");
+            assert_eq!(Tail::of(&[entry(key)]), None, "{key}");
+        }
+        assert_eq!(Tail::of(&[head, entry(&key(10))]).unwrap().sequence, 10);
+        let mut huge = newest;
+        huge.insert("entry".to_owned(), Attribute::Text("event#18446744073709551615".to_owned()));
+        assert_eq!(Tail::of(&[huge]), None);
     }
 
     #[test]

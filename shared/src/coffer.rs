@@ -28,6 +28,8 @@ pub struct Coffer {
 pub struct Policy {
     /// What to do with rows that carry no seal.
     pub legacy: Legacy,
+    /// Whether versions may be deleted for good.
+    pub forced_delete: bool,
     /// For how many days events are kept; for ever if none.
     pub history_days: Option<u32>,
     /// How many days ahead it is told that a version expires.

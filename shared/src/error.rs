@@ -14,7 +14,8 @@ pub enum Error {
     /// What was sent, or what is stored, cannot be read at all.
     #[error("{0}")]
     Malformed(Cow<'static, str>),
-    /// The encryption context is not the one that the secret was put with.
+    /// It is not for this caller: the encryption context is not the one that the secret was put
+    /// with, or the stack does not allow it.
     #[error("{0}")]
     Forbidden(Cow<'static, str>),
     /// There is no such secret, version, revision or stage.
@@ -42,6 +43,12 @@ pub enum Error {
          altered."
     )]
     Foreign,
+    /// What the ledger says of a name cannot be read, so nothing can follow it.
+    #[error(
+        "The ledger's record of this name cannot be read, so nothing can be added to it. Ask the \
+         stack's operator to verify its history and to restore its entries from a backup."
+    )]
+    Unreadable,
     /// The version carries no seal, and this stack opens sealed versions only.
     #[error(
         "This version carries no seal, and this stack refuses legacy rows. Put the secret anew, \
@@ -66,7 +73,8 @@ pub enum Error {
 pub struct Group {
     /// What went wrong.
     pub error: Box<Error>,
-    /// The names of the secrets: what is stored, never what a caller sent.
+    /// The names of the secrets as they are stored, or their places in the request: never what a
+    /// caller sent.
     pub names: Vec<String>,
 }
 
@@ -107,6 +115,15 @@ impl Error {
         }
     }
 
+    /// The secrets it is about, if it is about several.
+    #[must_use]
+    pub fn names(&self) -> Option<String> {
+        const NAMED: usize = 20;
+        let Self::Several(groups) = self else { return None };
+        let names: Vec<_> = groups.iter().flat_map(|group| &group.names).take(NAMED).collect();
+        Some(format!("{names:?}"))
+    }
+
     /// What only the operator should see of it.
     #[must_use]
     pub fn detail(&self) -> Option<&(dyn StdError + 'static)> {
@@ -142,7 +159,9 @@ impl Error {
             Self::Exists(_) => (409, "Exists"),
             Self::Expired => (410, "Expired"),
             Self::TooLarge(_) => (413, "TooLarge"),
-            Self::Integrity | Self::Foreign | Self::Unsealed => (500, "Integrity"),
+            Self::Integrity | Self::Foreign | Self::Unreadable | Self::Unsealed => {
+                (500, "Integrity")
+            }
             Self::Unavailable { .. } => (503, "Unavailable"),
             Self::Several(groups) => {
                 return groups.first().map_or(Self::Integrity.code(), |group| group.error.code());
@@ -171,6 +190,7 @@ mod tests {
             (Error::Integrity, "Integrity", 500),
             (Error::Foreign, "Integrity", 500),
             (Error::Unsealed, "Integrity", 500),
+            (Error::Unreadable, "Integrity", 500),
             (unavailable, "Unavailable", 503),
             (Error::several([("a".to_owned(), Error::Expired)]), "Expired", 410),
         ] {

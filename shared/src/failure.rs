@@ -18,6 +18,8 @@ pub struct Failure {
     kind: Kind,
 }
 
+const UNKNOWN: &str = "unknown error";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Broken,
@@ -74,7 +76,7 @@ impl Failure {
             SdkError::DispatchFailure(_) => (Kind::Silent, "connection failed"),
             SdkError::ResponseError(_) => (Kind::Silent, "unreadable answer"),
             SdkError::ServiceError(_) => {
-                let code = service.unwrap_or("unknown error");
+                let code = service.unwrap_or(UNKNOWN);
                 (Kind::named(code), code)
             }
             _ => (Kind::Other, "request could not be made"),
@@ -101,7 +103,9 @@ impl Failure {
     /// done by a try before the one that failed.
     pub(crate) fn is_certain(&self) -> bool {
         match self.kind {
-            Kind::Denied | Kind::Key | Kind::Missing | Kind::Other => true,
+            // What has no code came from somewhere in between.
+            Kind::Other => self.code != UNKNOWN,
+            Kind::Denied | Kind::Key | Kind::Missing => true,
             Kind::Broken | Kind::Busy | Kind::Silent => false,
         }
     }
@@ -215,6 +219,7 @@ mod tests {
             ("ResourceNotFoundException", true),
             ("ProvisionedThroughputExceededException", false),
             ("InternalServerError", false),
+            ("unknown error", false),
         ] {
             assert_eq!(failure(code).is_certain(), certain, "{code}");
         }

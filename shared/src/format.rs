@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
 use crate::coffer::get::Got;
 use crate::error::Error;
 use crate::event::Answer;
@@ -14,7 +16,7 @@ pub enum Format {
     Json,
     /// `NAME='value'`, a line each.
     Dotenv,
-    /// A mapping of names and values, every one quoted, so that YAML 1.1 and 1.2 read the same.
+    /// A mapping of names and values, in quotes where YAML 1.1 or 1.2 could read anything else.
     Yaml,
     /// A record of name and value each (RFC 4180, lines ending in LF).
     Csv,
@@ -68,20 +70,25 @@ impl Format {
                 Err(failed(
                     wrong,
                     "Not every reader of a dotenv file would read these as they are: a value with \
-                     a single quote besides one of \" \\ $ ` or with a carriage return or NUL, a \
-                     name with `=`, `#`, a quote or a control character, or two names that differ \
-                     in case only. Ask for json.",
+                     a single quote besides one of \" \\ $ `, with `${`, with two backslashes in a \
+                     row or one at its end, or with a carriage return or NUL; a name with anything \
+                     but letters, digits and _ - . / : @ +; two names that differ in case only. \
+                     Ask for json.",
                 ))
             }
             Self::Yaml => {
                 let options = serde_saphyr::ser_options! { quote_all: true };
-                let text = serde_saphyr::to_string_with_options(&texts, options);
-                let text = text.map_err(|_| unwritten())?.into_bytes();
+                let mut text = Zeroizing::new(String::with_capacity(capacity(&texts)));
+                serde_saphyr::to_fmt_writer_with_options(&mut *text, &texts, options)
+                    .map_err(|_| unwritten())?;
+                let text = std::mem::take(&mut *text).into_bytes();
                 Ok(Answer::document(Secret::new(text), "application/yaml"))
             }
             Self::Csv => {
                 let mut csv = csv::WriterBuilder::new();
                 let mut csv = csv
+                    // Its own buffer is not wiped.
+                    .buffer_capacity(16)
                     .has_headers(false)
                     .terminator(csv::Terminator::Any(b'\n'))
                     .from_writer(Vec::with_capacity(capacity(&texts)));
@@ -105,11 +112,13 @@ fn dotenv<'a>(texts: &BTreeMap<&'a str, &str>) -> (Secret, Vec<&'a str>) {
     let mut written: BTreeMap<String, &str> = BTreeMap::new();
     for (name, text) in texts {
         let upper = name.to_uppercase();
-        let unnamed = |c: char| c.is_control() || "=#'\"`".contains(c);
+        let unnamed = |c: char| !(c.is_alphanumeric() || "_-./:@+".contains(c));
+        // python-dotenv reads two backslashes and ${ in single quotes, too, and \' as no end.
+        let plain = !(text.contains(r"\\") || text.ends_with('\\') || text.contains("${"));
         let quote = match (text.contains('\''), text.contains(['"', '\\', '$', '`'])) {
-            (false, _) => Some(b'\''),
+            (false, _) if plain => Some(b'\''),
             (true, false) => Some(b'"'),
-            (true, true) => None,
+            _ => None,
         };
         let quote = quote.filter(|_| !text.contains(['\r', '\0']) && !upper.contains(unnamed));
         if let Some(twin) = written.insert(upper.clone(), *name) {
@@ -159,10 +168,14 @@ mod tests {
 
     #[test]
     fn dotenv_refuses_what_its_readers_disagree_on() {
-        for text in ["it's \"", "it's $x", "it's `", "it's \\", "a\rb", "a\0"] {
+        for text in
+            ["it's \"", "it's $x", "it's `", "it's \\", "a\rb", "a\0", "a\\", r"a\\b", "${a}"]
+        {
             assert_eq!(lines(&[("a", text), ("b", "fine")]), Err(vec!["a"]), "{text:?}");
         }
-        assert_eq!(lines(&[("a=b", "x"), ("c\nd", "y")]), Err(vec!["a=b", "c\nd"]));
+        for name in ["a=b", "c\nd", "a b", "a;b", "$(a)", "a#b"] {
+            assert_eq!(lines(&[(name, "x")]), Err(vec![name]));
+        }
         assert_eq!(lines(&[("a", "x"), ("A", "y")]), Err(vec!["A", "a"]));
     }
 }

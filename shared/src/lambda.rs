@@ -99,6 +99,7 @@ async fn handle<O: Operation>(
     let detail = result.as_ref().err().and_then(Error::detail);
     let version = result.as_ref().ok().and_then(Answer::version);
     let code = result.as_ref().err().map(Error::code);
+    let about = result.as_ref().err().and_then(Error::names);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -107,6 +108,7 @@ async fn handle<O: Operation>(
                 name = name.as_ref().map(Name::as_str),
                 version = version.map(Label::as_str),
                 code = code.map_or("OK", |code| code.name),
+                about = about.as_deref(),
                 detail = detail.map(tracing::field::display),
                 milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             )
@@ -172,6 +174,7 @@ impl Settings {
                     Some("read") => Legacy::Read,
                     _ => Legacy::Refuse,
                 },
+                forced_delete: variable("COFFER_FORCED_DELETE").as_deref() == Some("allow"),
                 history_days: number("COFFER_HISTORY_RETENTION_IN_DAYS").filter(|days| *days > 0),
                 notice_days: number("COFFER_EXPIRY_NOTICE_IN_DAYS").unwrap_or(0),
             },

@@ -26,6 +26,7 @@ impl Operation for Request {
         Ok(Self(Restore {
             name: Name::of_any_client(&fields.required_text("name")?)?,
             version: fields.number_or_text("version")?.map(|text| text.parse()).transpose()?,
+            deleted_before: fields.moment("deleted_before")?,
         }))
     }
 

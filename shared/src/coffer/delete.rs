@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::pause::Pause;
-use crate::store::ledger::{Buried, bury};
+use crate::store::ledger::bury;
 use crate::store::transaction::{Committed, Transaction};
 use crate::store::{Live, Store};
 
@@ -61,11 +61,17 @@ impl Coffer {
     /// and is answered without versions.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::TooLarge`] for another client's row that the ledger has no
+    /// [`Error::NotFound`]; [`Error::Forbidden`] where the stack refuses to delete for good;
+    /// [`Error::TooLarge`] for another client's row that the ledger has no
     /// room for; [`Error::Unavailable`].
     pub async fn delete(&self, delete: Delete, caller: &Caller) -> Result<Deleted, Error> {
         let found = match delete.recovery {
             Recovery::Days(days) => Box::pin(self.bury(&delete, days, caller)).await,
+            Recovery::None if !self.policy.forced_delete => Err(Error::Forbidden(
+                "This stack refuses `force`. Delete without it: what is deleted goes by itself when \
+                 its recovery window ends."
+                    .into(),
+            )),
             Recovery::None => Box::pin(self.remove(&delete, caller)).await,
         };
         found.map_err(|error| for_name(&delete.name, error))
@@ -74,12 +80,13 @@ impl Coffer {
     async fn bury(&self, delete: &Delete, days: u32, caller: &Caller) -> Result<Deleted, Error> {
         let store = self.ledger()?;
         let name = &delete.name;
+        let version = form(store, delete).await?;
         let end = Moment::now().after(u64::from(days) * DAY_SECONDS).unwrap_or(Moment::now());
         let mut versions = Vec::new();
         let mut pause = Pause::default();
         loop {
-            let (tail, batch) =
-                tokio::try_join!(store.tail(name), Batch::read(store, delete, MOVED))?;
+            let batch = Batch::read(store, name, version.as_ref(), MOVED);
+            let (tail, batch) = tokio::try_join!(store.tail(name), batch)?;
             if batch.rows.is_empty() {
                 break;
             }
@@ -92,62 +99,51 @@ impl Coffer {
             let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
             if told == Committed::Done {
                 versions.extend(labels);
-                if batch.last || delete.version.is_some() {
+                if batch.last || version.is_some() {
                     break;
                 }
             } else {
                 pause.wait().await?;
             }
         }
-        let until = if versions.is_empty() {
-            Some(awaiting(store, name, delete.version.as_ref()).await?)
-        } else {
-            Some(end)
-        };
-        Ok(Deleted { name: name.clone(), versions, until })
+        let until =
+            if versions.is_empty() { awaiting(store, name, version.as_ref()).await? } else { end };
+        Ok(Deleted { name: name.clone(), versions, until: Some(until) })
     }
 
     async fn remove(&self, delete: &Delete, caller: &Caller) -> Result<Deleted, Error> {
         let store = self.ledger()?;
         let name = &delete.name;
+        let version = form(store, delete).await?;
         let mut versions = Vec::new();
         let mut pause = Pause::default();
-        // What awaits recovery first: the secret is there until the last of it is gone.
         loop {
-            let (tail, buried) =
-                tokio::try_join!(store.tail(name), any(store, name, delete.version.as_ref()))?;
-            if buried.is_empty() {
-                break;
-            }
+            // In this order, for what another delete moves meanwhile is then seen where it went.
+            let batch = Batch::read(store, name, version.as_ref(), REMOVED);
+            let (tail, batch) = tokio::try_join!(store.tail(name), batch)?;
+            let mut buried = store.buried(name, version.as_ref(), None).await?.0;
             let mut transaction = Transaction::default();
-            for buried in &buried {
-                transaction.remove_entry(store, buried.item());
-            }
-            let labels: Vec<_> = buried.into_iter().map(|buried| buried.label).collect();
-            let change = change(&tail, labels.clone(), true, false);
-            let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
-            if told == Committed::Done {
-                versions.extend(labels);
+            // What awaits recovery goes first: the secret is there until the last of it is gone.
+            let (labels, live) = if buried.is_empty() {
+                for live in &batch.rows {
+                    transaction.remove_version(store, live.item());
+                }
+                (batch.labels(), true)
             } else {
-                pause.wait().await?;
-            }
-        }
-        loop {
-            let (tail, batch) =
-                tokio::try_join!(store.tail(name), Batch::read(store, delete, REMOVED))?;
-            if batch.rows.is_empty() {
+                buried.truncate(usize::try_from(REMOVED).unwrap_or(usize::MAX));
+                for buried in &buried {
+                    transaction.remove_entry(store, buried.item());
+                }
+                (buried.into_iter().map(|buried| buried.label).collect(), false)
+            };
+            if labels.is_empty() {
                 break;
             }
-            let mut transaction = Transaction::default();
-            for live in &batch.rows {
-                transaction.remove_version(store, live.item());
-            }
-            let labels = batch.labels();
-            let change = change(&tail, labels.clone(), true, batch.last);
+            let change = change(&tail, labels.clone(), true, live && batch.last);
             let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
             if told == Committed::Done {
                 versions.extend(labels);
-                if batch.last || delete.version.is_some() {
+                if live && (batch.last || version.is_some()) {
                     break;
                 }
             } else {
@@ -192,9 +188,14 @@ struct Batch {
 }
 
 impl Batch {
-    async fn read(store: &Store, delete: &Delete, most: i32) -> Result<Self, Error> {
-        let Some(label) = &delete.version else {
-            let (mut rows, more) = store.lowest(&delete.name, most + 1).await?;
+    async fn read(
+        store: &Store,
+        name: &Name,
+        version: Option<&Label>,
+        most: i32,
+    ) -> Result<Self, Error> {
+        let Some(label) = version else {
+            let (mut rows, more) = store.lowest(name, most + 1).await?;
             let most = usize::try_from(most).unwrap_or(usize::MAX);
             // A page that was cut at 1 MB may have cut nothing off: one row stays behind, or the
             // highest could go before the last transaction.
@@ -203,14 +204,7 @@ impl Batch {
             rows.truncate(kept.min(most));
             return Ok(Self { rows, last });
         };
-        let padded = label.padded();
-        let (found, highest) =
-            tokio::try_join!(store.live(&delete.name, &padded), store.highest(&delete.name, 2))?;
-        let found = match found {
-            // Written unpadded, before 2016.
-            None if padded != *label => store.live(&delete.name, label).await?,
-            found => found,
-        };
+        let (found, highest) = tokio::try_join!(store.live(name, label), store.highest(name, 2))?;
         let last = found.is_some() && highest.len() == 1;
         Ok(Self { rows: found.into_iter().collect(), last })
     }
@@ -220,24 +214,27 @@ impl Batch {
     }
 }
 
-/// A page of what awaits recovery under this name and version, if one is given.
-async fn any(store: &Store, name: &Name, label: Option<&Label>) -> Result<Vec<Buried>, Error> {
-    let Some(label) = label else {
-        let mut buried = store.buried(name, None, None).await?.0;
-        buried.truncate(usize::try_from(REMOVED).unwrap_or(usize::MAX));
-        return Ok(buried);
-    };
+/// The version that is meant, as it is written where it lies: padded, or, before 2016, not.
+async fn form(store: &Store, delete: &Delete) -> Result<Option<Label>, Error> {
+    let Some(label) = &delete.version else { return Ok(None) };
     let padded = label.padded();
-    let buried = store.buried(name, Some(&padded), None).await?.0;
-    if buried.is_empty() && padded != *label {
-        return Ok(store.buried(name, Some(label), None).await?.0);
-    }
-    Ok(buried)
+    let name = &delete.name;
+    let known = padded == *label
+        || store.live(name, &padded).await?.is_some()
+        || !store.buried(name, Some(&padded), None).await?.0.is_empty();
+    Ok(Some(if known { padded } else { label.clone() }))
 }
 
 /// Until when what was asked for awaits recovery already.
 async fn awaiting(store: &Store, name: &Name, label: Option<&Label>) -> Result<Moment, Error> {
-    let buried = any(store, name, label).await?;
-    let until = buried.into_iter().map(|buried| buried.until).max();
+    let (mut until, mut after) = (None, None);
+    loop {
+        let (buried, more) = store.buried(name, label, after).await?;
+        until = buried.into_iter().map(|buried| buried.until).chain(until).max();
+        if more.is_none() {
+            break;
+        }
+        after = more;
+    }
     until.filter(|until| *until > Moment::now()).ok_or_else(not_found)
 }

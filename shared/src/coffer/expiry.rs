@@ -1,6 +1,6 @@
 //! expiry: what will soon be refused is told ahead of time, once.
 
-use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use futures_util::stream::{StreamExt, iter};
 
 use crate::error::Error;
 use crate::moment::Moment;
@@ -31,16 +31,19 @@ impl Coffer {
         loop {
             let page = store.expiring(now, until, after).await?;
             let notices = page.rows.iter().filter_map(notice_of);
-            let done: Vec<bool> = iter(notices)
+            let done: Vec<Result<Committed, Error>> = iter(notices)
                 .map(|row| async move {
                     let mut transaction = Transaction::default();
                     transaction.put_entry(store, row);
-                    Ok::<_, Error>(store.commit(transaction).await? == Committed::Done)
+                    store.commit(transaction).await
                 })
                 .buffer_unordered(Self::NOTICES)
-                .try_collect()
-                .await?;
-            written += done.into_iter().map(u64::from).sum::<u64>();
+                .collect()
+                .await;
+            for committed in done {
+                // Refused is written before; a conflict is with another who writes it.
+                written += u64::from(committed? == Committed::Done);
+            }
             if page.last.is_none() {
                 return Ok(written);
             }

@@ -1,8 +1,9 @@
 //! get: versions opened, one or every one under a prefix.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::envelope::{Dialect, Envelope};
@@ -56,6 +57,10 @@ impl Coffer {
     const OPENED: usize = 16;
     /// For how many seconds a bundle that is being written is read again.
     const UNSETTLED_SECONDS: u64 = 10;
+    /// A version that was put so many seconds ago is new: the index may not have caught up with
+    /// all that was put with it, and is given this time to.
+    const NEW_SECONDS: i64 = 2;
+    const SETTLED_AFTER: Duration = Duration::from_secs(1);
     /// The most bytes of JSON in one answer. Lambda returns 6 MB; over HTTP, JSON within JSON has
     /// each quote and backslash escaped once more.
     const MOST_JSON: usize = 2_500_000;
@@ -75,9 +80,8 @@ impl Coffer {
     }
 
     /// Opens the current version of every secret that the prefix covers: all from one moment, so
-    /// that several put at once are seen together or not at all. Read, and read again until nothing
-    /// changed in between. At most `limit` of them, fewer where they are large; only an answer
-    /// without `next` is the last.
+    /// that several put at once are seen together or not at all. At most `limit` of them, fewer
+    /// where they are large; only an answer without `next` is the last.
     ///
     /// # Errors
     /// [`Error::Several`], with the names of those that cannot be opened, and nothing else;
@@ -123,10 +127,8 @@ impl Coffer {
                     .into(),
             )
         };
-        let (rows, _) = self.settled(prefix, None, None).await?;
-        // What is stored is larger than what is opened: no need to open what will not fit.
-        let stored = rows.iter().filter_map(|row| row.get("contents").and_then(Attribute::text));
-        if stored.map(str::len).sum::<usize>() / 4 * 3 > Self::MOST_JSON {
+        let (rows, next) = self.settled(prefix, None, None).await?;
+        if next.is_some() {
             return Err(too_large());
         }
         let secrets = self.open_all(rows, context).await?;
@@ -136,49 +138,48 @@ impl Coffer {
         Ok(secrets)
     }
 
-    /// The newest rows under a prefix as they were at one moment: between two equal listings, each
-    /// row was the one that both list.
+    /// The newest rows under a prefix as they were at one moment, as many as fit one answer.
+    ///
+    /// Listed, each read, and listed again. A row that is read as it was listed was the newest from
+    /// then on, so where all are, they were so together, when the first listing ended: however far
+    /// the index is behind, for what is read is read strongly. The second listing tells of names
+    /// that came up meanwhile. A name that is new may come up late; where one was put just now, the
+    /// second listing waits for the others that may have been put with it.
     async fn settled(
         &self,
         prefix: &Prefix,
         after: Option<Key>,
         limit: Option<u32>,
     ) -> Result<(Vec<Row>, Option<Key>), Error> {
-        let end =
-            tokio::time::Instant::now() + std::time::Duration::from_secs(Self::UNSETTLED_SECONDS);
+        let end = Instant::now() + Duration::from_secs(Self::UNSETTLED_SECONDS);
         let mut pause = Pause::default();
         let mut before = self.under(prefix, after.clone(), limit).await?;
-        let mut rows: BTreeMap<String, Option<Row>> = BTreeMap::new();
         loop {
-            let wanted = before.descriptions.iter().filter(|listed| {
-                let row = rows.get(&listed.name).and_then(Option::as_ref);
-                row.and_then(version_of) != Some(listed.version.as_str())
-            });
-            let wanted: Vec<_> = wanted.map(|listed| listed.name.clone()).collect();
-            let read: Vec<_> = iter(wanted)
-                .map(|name| async move {
-                    let row = self.store()?.newest(&Name::of_any_client(&name)?, 1).await?;
-                    Ok::<_, Error>((name, row.into_iter().next()))
-                })
-                .buffered(Self::OPENED)
-                .try_collect()
-                .await?;
-            rows.extend(read);
-            let now = self.under(prefix, after.clone(), limit).await?;
-            let settled = before.next == now.next
-                && before.descriptions.len() == now.descriptions.len()
-                && before.descriptions.iter().zip(&now.descriptions).all(|(before, now)| {
-                    let row = rows.get(&now.name).and_then(Option::as_ref);
-                    before.name == now.name
-                        && before.version == now.version
-                        && row.and_then(version_of) == Some(now.version.as_str())
-                });
-            if settled {
-                let listed = now.descriptions.into_iter();
-                let found = listed.filter_map(|listed| rows.remove(&listed.name).flatten());
-                return Ok((found.collect(), now.next));
+            let listed = Instant::now();
+            let rows = self.newest_of(&before).await?;
+            let just_now = Moment::now().unix() - Self::NEW_SECONDS;
+            let new = |row: &Row| {
+                row.get("created_at").and_then(Attribute::integer).is_some_and(|at| at >= just_now)
+            };
+            if rows.iter().any(new) {
+                tokio::time::sleep_until(listed + Self::SETTLED_AFTER).await;
             }
-            if tokio::time::Instant::now() >= end {
+            let now = self.under(prefix, after.clone(), limit).await?;
+            let same = |((row, before), now): ((&Row, &Description), &Description)| {
+                let (name, version) = (now.name.as_str(), now.version.as_str());
+                (before.name.as_str(), before.version.as_str()) == (name, version)
+                    && (name_of(row), version_of(row)) == (Some(name), Some(version))
+            };
+            let pairs = rows.iter().zip(&before.descriptions).zip(&now.descriptions);
+            let whole = rows.len() == before.descriptions.len();
+            if pairs.clone().count() == rows.len()
+                && pairs.into_iter().all(same)
+                && (!whole || now.descriptions.len() == rows.len() && before.next == now.next)
+            {
+                let next = if whole { now.next } else { rows.last().and_then(Key::of) };
+                return Ok((rows, next));
+            }
+            if Instant::now() >= end {
                 return Err(Error::Unavailable {
                     message: "The secrets under this prefix are being written without pause. Try \
                               again, or ask by longer prefixes."
@@ -189,6 +190,33 @@ impl Coffer {
             pause.wait().await?;
             before = now;
         }
+    }
+
+    /// The newest row of each name that was listed, in this order, up to one that is gone or as
+    /// many as fit one answer.
+    async fn newest_of(&self, listed: &Listed) -> Result<Vec<Row>, Error> {
+        let names: Vec<_> = listed.descriptions.iter().map(|each| each.name.clone()).collect();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for names in names.chunks(Self::OPENED) {
+            let read: Vec<Option<Row>> = iter(names.to_vec())
+                .map(|name| async move {
+                    let rows = self.store()?.newest(&Name::of_any_client(&name)?, 1).await?;
+                    Ok::<_, Error>(rows.into_iter().next())
+                })
+                .buffered(Self::OPENED)
+                .try_collect()
+                .await?;
+            for row in read {
+                // An empty row is none that was listed.
+                let row = row.unwrap_or_default();
+                bytes += row.get("contents").and_then(Attribute::text).map_or(0, str::len) / 4 * 3;
+                if bytes > Self::MOST_JSON && !rows.is_empty() {
+                    return Ok(rows);
+                }
+                rows.push(row);
+            }
+        }
+        Ok(rows)
     }
 
     async fn under(
@@ -226,7 +254,7 @@ impl Coffer {
         for (row, got) in opened {
             match got {
                 Ok(got) => secrets.push(got),
-                Err(error) => failed.push((name_of(&row), error)),
+                Err(error) => failed.push((name_of(&row).unwrap_or_default().to_owned(), error)),
             }
         }
         if failed.is_empty() { Ok(secrets) } else { Err(Error::several(failed)) }
@@ -312,8 +340,8 @@ fn version_of(row: &Row) -> Option<&str> {
     row.get("version").and_then(Attribute::text)
 }
 
-fn name_of(row: &Row) -> String {
-    row.get("name").and_then(Attribute::text).unwrap_or_default().to_owned()
+fn name_of(row: &Row) -> Option<&str> {
+    row.get("name").and_then(Attribute::text)
 }
 
 /// Why KMS refused: the caller's context is another one, or the wrapped key was altered.
@@ -351,6 +379,8 @@ fn refused(row: &Row, envelope: &Envelope<'_>, context: &Context) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn context(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -91,7 +91,7 @@ impl Coffer {
     /// or none. For each, a read of the highest version and of the ledger's end beside one
     /// `GenerateDataKey`, then one transaction for all, with an event for each; more only where
     /// others write the same name at the same moment. Every writer gets a version of its own,
-    /// without gaps, and no number is given twice as long as the ledger knows of it.
+    /// without gaps, above all that the ledger knows of, deleted and expired ones too.
     ///
     /// With a token it is done once in 24 hours, however often it is asked for, and answered the
     /// same each time.
@@ -99,8 +99,7 @@ impl Coffer {
     /// # Errors
     /// [`Error::Exists`] where a version asked for is taken, the highest version is one that
     /// cannot be counted on from, or the token was another request's; [`Error::TooLarge`],
-    /// [`Error::Invalid`], [`Error::Unavailable`]; [`Error::Malformed`] where the ledger cannot be
-    /// read.
+    /// [`Error::Invalid`], [`Error::Unavailable`]; [`Error::Unreadable`].
     pub async fn put(
         &self,
         puts: Vec<Put>,
@@ -124,7 +123,10 @@ impl Coffer {
             }
         };
         let drafts = async {
-            let drafts = iter(puts).map(|put| self.draft(store, put));
+            let several = puts.len() > 1;
+            let drafts = iter(puts.into_iter().enumerate()).map(|(index, put)| async move {
+                Box::pin(self.draft(store, put)).await.map_err(|error| at(index, several, error))
+            });
             drafts.buffered(Self::PREPARED).try_collect::<Vec<_>>().await
         };
         // What was answered once is answered again, even if it could not be done any more.
@@ -137,7 +139,7 @@ impl Coffer {
         let mut pause = Pause::default();
         loop {
             let written = self.written(store, &drafts, once.as_ref(), caller)?;
-            let (stale, asked_taken) = match store.commit(written.transaction).await? {
+            let (stale, there) = match store.commit(written.transaction).await? {
                 Committed::Done => {
                     attest(store, written.heads).await;
                     return Ok(written.stored);
@@ -148,11 +150,11 @@ impl Coffer {
                         index.is_multiple_of(written.step)
                             && draft.is_some_and(|d| d.asked.is_some())
                     };
-                    let asked_taken = failed.iter().any(asked);
+                    let there = failed.iter().find(|index| asked(index)).copied();
                     let stale = failed.into_iter().map(|index| index / written.step);
-                    (stale.collect(), asked_taken)
+                    (stale.collect(), there.map(|index| index / written.step))
                 }
-                Committed::Conflict => ((0..drafts.len()).collect::<Vec<_>>(), false),
+                Committed::Conflict => ((0..drafts.len()).collect::<Vec<_>>(), None),
             };
             // Perhaps it was this very request, sent twice.
             if let Some(once) = &once
@@ -160,10 +162,11 @@ impl Coffer {
             {
                 return Ok(stored);
             }
-            if asked_taken {
-                return Err(Error::Exists(
+            if let Some(index) = there {
+                let error = Error::Exists(
                     "This version is there already. Leave `version` out for the next one.".into(),
-                ));
+                );
+                return Err(at(index, drafts.len() > 1, error));
             }
             pause.wait().await?;
             let stale = &stale;
@@ -216,7 +219,8 @@ impl Coffer {
         let mut transaction = Transaction::default();
         let (mut stored, mut heads, mut bytes) = (Vec::new(), Vec::new(), 0);
         for draft in drafts {
-            let row = draft.seal.as_version(draft.version, &draft.data_key)?;
+            let row = draft.seal.as_version(draft.version, &draft.data_key);
+            let row = row.map_err(|error| at(stored.len(), drafts.len() > 1, error))?;
             let state = match draft.tail.state {
                 State::Live => State::Live,
                 State::Deleted | State::Anew => State::Anew,
@@ -249,6 +253,11 @@ impl Coffer {
         let step = if headless { 2 } else { 3 };
         Ok(Written { transaction, step, heads, stored })
     }
+}
+
+/// An error of one secret, by its place in the request if there are others.
+fn at(index: usize, several: bool, error: Error) -> Error {
+    if several { Error::several([(format!("secrets[{index}]"), error)]) } else { error }
 }
 
 /// A secret ready to be put, at the place where it would go as far as is known.
@@ -303,7 +312,12 @@ async fn place(
 /// them to whoever writes the names next: until then, nobody would miss an entry that is taken
 /// from the end of a chain.
 async fn attest(store: &Store, mut heads: Vec<Row>) {
-    while !heads.is_empty() {
+    const TRIES: u32 = 8;
+    let mut pause = Pause::default();
+    for _ in 0..TRIES {
+        if heads.is_empty() {
+            return;
+        }
         let mut transaction = Transaction::default();
         for head in &heads {
             transaction.put_head(store, head.clone());
@@ -314,6 +328,7 @@ async fn attest(store: &Store, mut heads: Vec<Row>) {
                 let mut index = 0..;
                 heads.retain(|_| index.next().is_some_and(|index| !newer.contains(&index)));
             }
+            Ok(Committed::Conflict) if pause.wait().await.is_ok() => {}
             Ok(Committed::Done | Committed::Conflict) | Err(_) => return,
         }
     }
@@ -366,6 +381,9 @@ impl Once {
 fn fingerprint(puts: &[Put]) -> Vec<u8> {
     let text = |text: &str| Attribute::Text(text.to_owned());
     let mut hash = Sha256::new();
+    // In any order: a map has none.
+    let mut puts: Vec<_> = puts.iter().collect();
+    puts.sort_unstable_by_key(|put| &put.name);
     for put in puts {
         let mut row = match &put.value {
             Value::Given(_) => Row::new(),

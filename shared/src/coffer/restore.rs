@@ -19,6 +19,8 @@ pub struct Restore {
     pub name: Name,
     /// The version, or all that await recovery if none.
     pub version: Option<Label>,
+    /// Only what was deleted by this second.
+    pub deleted_before: Option<Moment>,
 }
 
 /// What was restored.
@@ -33,7 +35,8 @@ pub struct Restored {
 impl Coffer {
     /// Brings back what awaits recovery, the highest version first, so that `AWSCURRENT` is right
     /// from the first moment. What was interrupted goes on when it is asked for again. Of two rows
-    /// of one version, the one that was deleted last comes back.
+    /// of one version, the one that was deleted last comes back, and where the place of a version
+    /// is taken it stays where it is.
     ///
     /// # Errors
     /// [`Error::NotFound`] where nothing awaits recovery; [`Error::Exists`] where the name was put
@@ -47,11 +50,14 @@ impl Coffer {
         let store = self.ledger()?;
         let name = &restore.name;
         let mut versions: Vec<Label> = Vec::new();
+        // Those whose place is taken: by what was put since, or by another row of the number.
+        let mut taken: Vec<Label> = Vec::new();
         let mut pause = Pause::default();
         loop {
-            let (tail, buried, live) = tokio::try_join!(
+            let gone = [versions.as_slice(), taken.as_slice()].concat();
+            let (tail, (buried, more), live) = tokio::try_join!(
                 store.tail(name),
-                awaiting(store, restore, versions.last()),
+                awaiting(store, restore, &gone),
                 store.highest(name, 1)
             )?;
             if buried.is_empty() {
@@ -74,23 +80,27 @@ impl Coffer {
             match self.tell(store, transaction, name, &tail, &change, caller).await? {
                 Committed::Done => {
                     versions.extend(labels);
-                    if restore.version.is_some() {
+                    if !more {
                         break;
                     }
                 }
-                // Its place is taken, and it is still in the ledger: nobody else has restored it.
-                Committed::Refused(failed)
-                    if (0..labels.len()).any(|index| {
-                        failed.contains(&(2 * index)) && !failed.contains(&(2 * index + 1))
-                    }) =>
-                {
-                    return Err(taken());
+                Committed::Refused(failed) => {
+                    // Its place is taken, and it is still in the ledger: nobody else restored it.
+                    let stays = |(index, label): (usize, Label)| {
+                        let (put, remove) = (2 * index, 2 * index + 1);
+                        (failed.contains(&put) && !failed.contains(&remove)).then_some(label)
+                    };
+                    let before = taken.len();
+                    taken.extend(labels.into_iter().enumerate().filter_map(stays));
+                    if taken.len() == before {
+                        pause.wait().await?;
+                    }
                 }
-                Committed::Refused(_) | Committed::Conflict => pause.wait().await?,
+                Committed::Conflict => pause.wait().await?,
             }
         }
         if versions.is_empty() {
-            return Err(nothing());
+            return Err(if taken.is_empty() { nothing() } else { is_there() });
         }
         versions.reverse();
         Ok(Restored { name: name.clone(), versions })
@@ -98,12 +108,12 @@ impl Coffer {
 }
 
 /// The next versions that await recovery, highest first: each once, the one deleted last, and none
-/// from `above` on, for there a second row of a version that is back already may lie.
+/// of those that are dealt with, for of these a second row may lie there. Whether there may be more.
 async fn awaiting(
     store: &Store,
     restore: &Restore,
-    above: Option<&Label>,
-) -> Result<Vec<Buried>, Error> {
+    done: &[Label],
+) -> Result<(Vec<Buried>, bool), Error> {
     let now = Moment::now();
     let most = usize::try_from(MOVED).unwrap_or(usize::MAX);
     let padded = restore.version.as_ref().map(Label::padded);
@@ -113,12 +123,13 @@ async fn awaiting(
     loop {
         let (page, more) = store.buried(&restore.name, label, after).await?;
         for buried in page {
-            let back = above.is_some_and(|above| buried.label.as_str() >= above.as_str());
-            if back || buried.until <= now {
+            let done = done.contains(&buried.label);
+            let later = restore.deleted_before.is_some_and(|before| buried.deleted_at > before);
+            if done || later || buried.until <= now {
                 continue;
             }
             match found.last_mut().filter(|last| last.label == buried.label) {
-                Some(last) if last.until < buried.until => *last = buried,
+                Some(last) if last.deleted_at < buried.deleted_at => *last = buried,
                 Some(_) => {}
                 None => found.push(buried),
             }
@@ -126,7 +137,7 @@ async fn awaiting(
         // The last one's other rows may be on the next page.
         if found.len() > most || (more.is_some() && found.len() > 1) {
             found.truncate(most.min(found.len().saturating_sub(usize::from(more.is_some()))));
-            return Ok(found);
+            return Ok((found, true));
         }
         if more.is_some() {
             after = more;
@@ -135,7 +146,7 @@ async fn awaiting(
             label = restore.version.as_ref();
             after = None;
         } else {
-            return Ok(found);
+            return Ok((found, false));
         }
     }
 }
@@ -151,16 +162,16 @@ fn nothing() -> Error {
 fn put_anew() -> Error {
     Error::Exists(
         "This name was put anew since it was deleted. Restore single versions by `version`: each \
-         comes back at its own number, below or above what is there now. Or delete what is there \
-         now and restore then, which brings back both."
+         comes back at its own number, if that is free. Or delete what is there now and restore \
+         then, which brings back both; of two rows of one number, the one deleted last."
             .into(),
     )
 }
 
-fn taken() -> Error {
+fn is_there() -> Error {
     Error::Exists(
-        "A version of the same number is there: it was put since. Delete that one first, or \
-         restore others by `version`. What was restored already stays."
+        "A version of the same number is there: it was put since. Restore others by `version`, or \
+         delete that one and restore with `deleted_before`, a time before you did."
             .into(),
     )
 }

@@ -57,6 +57,8 @@ const TOKEN: &[&str] = &["answer", "entry", "fingerprint", "name", "ttl"];
 pub struct Buried {
     /// Its version.
     pub label: Label,
+    /// When it was deleted.
+    pub deleted_at: Moment,
     /// The moment from which on it cannot be restored.
     pub until: Moment,
     item: Item,
@@ -66,8 +68,9 @@ impl Buried {
     fn of(item: Item) -> Option<Self> {
         let row = item.get("row")?.as_m().ok()?;
         let label = Label::stored(row.get("version")?.as_s().ok()?);
-        let until = Moment::from_unix(item.get("ttl")?.as_n().ok()?.parse().ok()?)?;
-        Some(Self { label, until, item })
+        let moment = |name: &str| Moment::from_unix(item.get(name)?.as_n().ok()?.parse().ok()?);
+        let (deleted_at, until) = (moment("deleted_at")?, moment("ttl")?);
+        Some(Self { label, deleted_at, until, item })
     }
 
     /// The entry as it lies in the ledger.
@@ -104,6 +107,7 @@ pub(crate) fn bury(live: &Item, until: Moment) -> Item {
     let mark = hex::encode(mark.finalize().get(..8).unwrap_or_default());
     let mut item = Item::from([
         ("entry".to_owned(), AttributeValue::S(format!("{DELETED}{version}#{mark}"))),
+        ("deleted_at".to_owned(), AttributeValue::N(Moment::now().unix().to_string())),
         ("ttl".to_owned(), AttributeValue::N(until.unix().to_string())),
         ("row".to_owned(), AttributeValue::M(row)),
     ]);
@@ -115,8 +119,14 @@ pub(crate) fn bury(live: &Item, until: Moment) -> Item {
 #[must_use]
 pub fn notice(name: &str, label: &Label, expires_at: Moment) -> Row {
     const KEPT_SECONDS: u64 = 30 * 24 * 60 * 60;
+    const LONG: usize = 512;
     let end = expires_at.after(KEPT_SECONDS).unwrap_or(expires_at);
-    let entry = format!("notice#{}#{}", label.as_str(), expires_at.unix());
+    // DynamoDB takes 1,024 bytes, which another client's version may have by itself.
+    let mark = match label.as_str() {
+        long if long.len() > LONG => hex::encode(Sha256::digest(long)),
+        short => short.to_owned(),
+    };
+    let entry = format!("notice#{mark}#{}", expires_at.unix());
     Row::from([
         ("name".to_owned(), Attribute::Text(name.to_owned())),
         ("entry".to_owned(), Attribute::Text(entry)),
@@ -176,13 +186,13 @@ impl Store {
     /// The end of the chain of a name's events, strongly consistent.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]; [`Error::Malformed`] where the ledger cannot be read.
+    /// [`Error::Unavailable`]; [`Error::Unreadable`].
     pub async fn tail(&self, name: &Name) -> Result<Tail, Error> {
         // Nothing sorts between the newest event and the head.
         let query = self.entries(name.as_str(), EVENT, HEAD).scan_index_forward(false).limit(2);
         let rows: Vec<_> =
             self.send_ledger(only(CHAIN, query)).await?.0.into_iter().map(row_of).collect();
-        Tail::of(&rows).ok_or_else(unreadable)
+        Tail::of(&rows).ok_or(Error::Unreadable)
     }
 
     /// The head of a name's events, strongly consistent.
@@ -241,7 +251,10 @@ impl Store {
             .set_exclusive_start_key(after.map(|entry| place(name, entry)));
         let (items, last) = self.send_ledger(query).await?;
         let more = last.as_ref().and_then(entry_of);
-        Ok((items.into_iter().filter_map(Buried::of).collect(), more))
+        // A version with `#` in it lies in the range of another.
+        let buried = items.into_iter().filter_map(Buried::of);
+        let buried = buried.filter(|buried| label.is_none_or(|label| buried.label == *label));
+        Ok((buried.collect(), more))
     }
 
     /// What is known of a token at `now`, strongly consistent.
@@ -309,12 +322,4 @@ fn place(name: &Name, entry: String) -> Item {
 
 fn entry_of(item: &Item) -> Option<String> {
     item.get("entry")?.as_s().ok().cloned()
-}
-
-fn unreadable() -> Error {
-    Error::Malformed(
-        "The ledger's record of this name cannot be read, so nothing can be added to it. Ask the \
-         stack's operator to verify its history and to restore its entries from a backup."
-            .into(),
-    )
 }

@@ -1,6 +1,6 @@
 //! Writes that are done together or not at all.
 
-use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::RequestId;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem};
@@ -219,7 +219,7 @@ impl Store {
                 error.as_service_error()
             else {
                 let failure = transaction.failure(self, &error);
-                if failure.code() == "ValidationException" {
+                if failure.code() == "ValidationException" && about_size(error.message()) {
                     return Err(misfit());
                 }
                 return Err(if failure.is_certain() {
@@ -238,16 +238,18 @@ impl Store {
                         .into(),
                 ));
             }
-            if told("ValidationError") {
+            let messages = canceled.cancellation_reasons().iter().map(CancellationReason::message);
+            if told("ValidationError") && messages.into_iter().any(about_size) {
                 return Err(misfit());
+            }
+            // First, for what another transaction is about to change is not seen as it will be.
+            if told("TransactionConflict") {
+                return Ok(Committed::Conflict);
             }
             if told("ConditionalCheckFailed") {
                 let failed = reasons.iter().enumerate();
                 let failed = failed.filter(|(_, code)| **code == Some("ConditionalCheckFailed"));
                 return Ok(Committed::Refused(failed.map(|(index, _)| index).collect()));
-            }
-            if told("TransactionConflict") {
-                return Ok(Committed::Conflict);
             }
             // Throttled, or something new. The client does not retry what was cancelled.
             let busy = told("ThrottlingError") || told("ProvisionedThroughputExceeded");
@@ -262,12 +264,16 @@ impl Store {
     }
 }
 
-/// DynamoDB's reasons not to take an item are all about its size, for its form is ours.
+/// Whether DynamoDB complains of a size: it has no code for that.
+fn about_size(message: Option<&str>) -> bool {
+    message.is_some_and(|message| message.to_lowercase().contains("size"))
+}
+
 fn misfit() -> Error {
     Error::TooLarge(
         "DynamoDB does not take an item of this size: a table that was adopted may have local \
          indexes that copy its items, and the ledger keeps a deleted version in one item. Shorten \
-         the secret; a version that cannot be deleted so can be deleted with `force`."
+         the secret; what cannot be deleted for recovery is deleted with `force`, or by hand."
             .into(),
     )
 }
