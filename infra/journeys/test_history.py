@@ -211,6 +211,19 @@ def test_an_entry_that_was_added_is_named(stack, chain):
         stack.entries.delete_item(Key={"name": name, "entry": place})
 
 
+def test_a_head_that_is_gone_is_missed_behind_a_bundle_too(stack, name):
+    for number in range(3):
+        stack.put(f"{name}/00", f"value {number}")
+    (older,) = stack.entries_of(f"{name}/00", "head")
+    stack.put(f"{name}/00", "one more")
+    stack.done("put", prefix=name, secrets={f"{name}/{n:02}": "s" for n in range(40)})
+    assert stack.verify(f"{name}/00") == {}
+    stack.entries.put_item(Item=older)
+    assert stack.verify(f"{name}/00") == {"head": "altered"}
+    stack.entries.delete_item(Key={"name": f"{name}/00", "entry": "head"})
+    assert stack.verify(f"{name}/00") == {"head": "missing"}
+
+
 def test_entries_that_changed_places_are_named(stack, chain):
     name, entries = chain
     third, seventh = (e for e in entries if e["entry"] in (key(3), key(7)))

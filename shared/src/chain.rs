@@ -295,6 +295,8 @@ pub struct Check {
     last: Option<Seen>,
     /// The entry that the head is about.
     attested: Option<Tail>,
+    /// The newest entry that was written with its head.
+    headed: u64,
     head: Option<Tail>,
 }
 
@@ -302,7 +304,6 @@ pub struct Check {
 struct Seen {
     sequence: u64,
     hash: Vec<u8>,
-    headless: bool,
 }
 
 impl Check {
@@ -317,7 +318,7 @@ impl Check {
         if head.is_some() && tail.is_none() {
             broken.insert(Broken { entry: HEAD.to_owned(), fault: Fault::Altered });
         }
-        Self { now, broken, entries: 0, last: None, attested: None, head: tail }
+        Self { now, broken, entries: 0, last: None, attested: None, headed: 0, head: tail }
     }
 
     /// The next entry.
@@ -333,7 +334,7 @@ impl Check {
             // What it should have been is what the one after it holds: nothing more to compare.
             if let Some(sequence) = sequence(row) {
                 self.gap(sequence, moment(row, "previous_ttl"));
-                self.last = Some(Seen { sequence, hash: Vec::new(), headless: true });
+                self.last = Some(Seen { sequence, hash: Vec::new() });
             }
             return;
         };
@@ -351,8 +352,11 @@ impl Check {
         if self.head.as_ref().is_some_and(|head| head.sequence == sequence) {
             self.attested = Tail::entry(row);
         }
-        let headless = row.get("headless").is_some_and(Attribute::is_set);
-        self.last = Some(Seen { sequence, hash: made, headless });
+        // A bundle writes entries without heads.
+        if !row.get("headless").is_some_and(Attribute::is_set) {
+            self.headed = sequence;
+        }
+        self.last = Some(Seen { sequence, hash: made });
     }
 
     /// Names what lacks between the last entry and this one, unless its time was over.
@@ -389,9 +393,9 @@ impl Check {
                 self.blame(blamed, Fault::Altered);
             }
         }
-        // A bundle writes entries without heads; any other entry was written with one.
+        // A head is only ever followed by newer ones.
         let now = head.and_then(Tail::head).map_or(0, |head| head.sequence);
-        if last.is_some_and(|last| last.sequence > now && !last.headless) {
+        if self.headed > now {
             let fault = if head.is_some() { Fault::Altered } else { Fault::Missing };
             self.blame(HEAD.to_owned(), fault);
         }

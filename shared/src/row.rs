@@ -164,8 +164,8 @@ pub fn index_size(row: &Row) -> usize {
     size(&keys.into_iter().filter_map(key).collect())
 }
 
-/// What an entry of the ledger that keeps this row takes besides: its key, its end, and a name and
-/// a byte for each attribute of a nested map. So that every version that was put can be deleted
+/// What an entry of the ledger that keeps this row takes besides: its key, when, why and until when
+/// it is there, and a byte for each attribute of a nested map. So that every version that was put can be deleted
 /// for recovery, put leaves as much room as the larger of this and [`index_size`].
 ///
 /// Source: AWS, "DynamoDB item sizes and formats".

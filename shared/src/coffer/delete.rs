@@ -85,14 +85,25 @@ impl Coffer {
         let mut versions = Vec::new();
         let mut pause = Pause::default();
         loop {
-            let batch = Batch::read(store, name, version.as_ref(), MOVED);
-            let (tail, batch) = tokio::try_join!(store.tail(name), batch)?;
+            let tail = store.tail(name).await?;
+            let batch = Batch::read(store, name, version.as_ref(), MOVED).await?;
             if batch.rows.is_empty() {
+                if versions.is_empty() {
+                    let until = awaiting(store, name, version.as_ref()).await?;
+                    // Perhaps a restore has moved it from the one place to the other meanwhile.
+                    if until.is_none() && store.tail(name).await? != tail {
+                        pause.wait().await?;
+                        continue;
+                    }
+                    let until = Some(until.ok_or_else(not_found)?);
+                    return Ok(Deleted { name: name.clone(), versions, until });
+                }
                 break;
             }
             let mut transaction = Transaction::default();
             for live in &batch.rows {
-                transaction.bury(store, live.item(), bury(live.item(), end));
+                let kept = bury(live.item(), tail.sequence + 1, end);
+                transaction.bury(store, live.item(), kept);
             }
             let labels = batch.labels();
             let change = change(&tail, labels.clone(), false, batch.last);
@@ -106,9 +117,7 @@ impl Coffer {
                 pause.wait().await?;
             }
         }
-        let until =
-            if versions.is_empty() { awaiting(store, name, version.as_ref()).await? } else { end };
-        Ok(Deleted { name: name.clone(), versions, until: Some(until) })
+        Ok(Deleted { name: name.clone(), versions, until: Some(end) })
     }
 
     async fn remove(&self, delete: &Delete, caller: &Caller) -> Result<Deleted, Error> {
@@ -118,9 +127,8 @@ impl Coffer {
         let mut versions = Vec::new();
         let mut pause = Pause::default();
         loop {
-            // In this order, for what another delete moves meanwhile is then seen where it went.
-            let batch = Batch::read(store, name, version.as_ref(), REMOVED);
-            let (tail, batch) = tokio::try_join!(store.tail(name), batch)?;
+            let tail = store.tail(name).await?;
+            let batch = Batch::read(store, name, version.as_ref(), REMOVED).await?;
             let mut buried = store.buried(name, version.as_ref(), None).await?.0;
             let mut transaction = Transaction::default();
             // What awaits recovery goes first: the secret is there until the last of it is gone.
@@ -137,6 +145,11 @@ impl Coffer {
                 (buried.into_iter().map(|buried| buried.label).collect(), false)
             };
             if labels.is_empty() {
+                // Perhaps another delete or a restore has moved it meanwhile.
+                if versions.is_empty() && store.tail(name).await? != tail {
+                    pause.wait().await?;
+                    continue;
+                }
                 break;
             }
             let change = change(&tail, labels.clone(), true, live && batch.last);
@@ -225,8 +238,12 @@ async fn form(store: &Store, delete: &Delete) -> Result<Option<Label>, Error> {
     Ok(Some(if known { padded } else { label.clone() }))
 }
 
-/// Until when what was asked for awaits recovery already.
-async fn awaiting(store: &Store, name: &Name, label: Option<&Label>) -> Result<Moment, Error> {
+/// Until when what was asked for awaits recovery already, if it does.
+async fn awaiting(
+    store: &Store,
+    name: &Name,
+    label: Option<&Label>,
+) -> Result<Option<Moment>, Error> {
     let (mut until, mut after) = (None, None);
     loop {
         let (buried, more) = store.buried(name, label, after).await?;
@@ -236,5 +253,5 @@ async fn awaiting(store: &Store, name: &Name, label: Option<&Label>) -> Result<M
         }
         after = more;
     }
-    until.filter(|until| *until > Moment::now()).ok_or_else(not_found)
+    Ok(until.filter(|until| *until > Moment::now()))
 }

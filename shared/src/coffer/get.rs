@@ -1,5 +1,6 @@
 //! get: versions opened, one or every one under a prefix.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
@@ -12,7 +13,7 @@ use crate::keys::Unwrapped;
 use crate::moment::Moment;
 use crate::name::{Label, Name, OUT_OF_RANGE, Prefix, Revision, Stage, Version};
 use crate::pause::Pause;
-use crate::row::{Attribute, Row};
+use crate::row::{self, Attribute, Row};
 use crate::secret::Secret;
 use crate::store::Key;
 
@@ -57,10 +58,12 @@ impl Coffer {
     const OPENED: usize = 16;
     /// For how many seconds a bundle that is being written is read again.
     const UNSETTLED_SECONDS: u64 = 10;
-    /// A version that was put so many seconds ago is new: the index may not have caught up with
-    /// all that was put with it, and is given this time to.
-    const NEW_SECONDS: i64 = 2;
+    /// A version that was sealed so many seconds ago may have been put just now, with all the tries
+    /// that takes: the index may not have caught up with what was put with it, and is given time.
+    const NEW_SECONDS: i64 = 10;
     const SETTLED_AFTER: Duration = Duration::from_secs(1);
+    /// By how many seconds two clocks of Lambda's may differ, and a second for what was cut off.
+    const SKEW_SECONDS: u64 = 2;
     /// The most bytes of JSON in one answer. Lambda returns 6 MB; over HTTP, JSON within JSON has
     /// each quote and backslash escaped once more.
     const MOST_JSON: usize = 2_500_000;
@@ -120,20 +123,13 @@ impl Coffer {
         prefix: &Prefix,
         context: &Context,
     ) -> Result<Vec<Got>, Error> {
-        let too_large = || {
-            Error::TooLarge(
-                "The secrets under this prefix do not fit one answer. Leave `format` out and page \
-                 by `next`, or ask by longer prefixes."
-                    .into(),
-            )
-        };
         let (rows, next) = self.settled(prefix, None, None).await?;
         if next.is_some() {
-            return Err(too_large());
+            return Err(no_document());
         }
         let secrets = self.open_all(rows, context).await?;
         if secrets.iter().map(Got::json_len).sum::<usize>() > Self::MOST_JSON {
-            return Err(too_large());
+            return Err(no_document());
         }
         Ok(secrets)
     }
@@ -142,9 +138,10 @@ impl Coffer {
     ///
     /// Listed, each read, and listed again. A row that is read as it was listed was the newest from
     /// then on, so where all are, they were so together, when the first listing ended: however far
-    /// the index is behind, for what is read is read strongly. The second listing tells of names
-    /// that came up meanwhile. A name that is new may come up late; where one was put just now, the
-    /// second listing waits for the others that may have been put with it.
+    /// the index is behind, for what is read is read strongly, and whatever is put afterwards. The
+    /// second listing tells of names that the first one missed. A name that is new may come up
+    /// late; where something was put just now, the second listing waits for what may have been put
+    /// with it.
     async fn settled(
         &self,
         prefix: &Prefix,
@@ -155,34 +152,36 @@ impl Coffer {
         let mut pause = Pause::default();
         let mut before = self.under(prefix, after.clone(), limit).await?;
         loop {
-            let listed = Instant::now();
+            let (listed, listed_at) = (Instant::now(), Moment::now());
             let rows = self.newest_of(&before).await?;
-            let just_now = Moment::now().unix() - Self::NEW_SECONDS;
             let new = |row: &Row| {
-                row.get("created_at").and_then(Attribute::integer).is_some_and(|at| at >= just_now)
+                let created_at = row.get("created_at").and_then(Attribute::integer);
+                created_at.is_some_and(|at| at >= listed_at.unix() - Self::NEW_SECONDS)
             };
             if rows.iter().any(new) {
                 tokio::time::sleep_until(listed + Self::SETTLED_AFTER).await;
             }
             let now = self.under(prefix, after.clone(), limit).await?;
-            let same = |((row, before), now): ((&Row, &Description), &Description)| {
-                let (name, version) = (now.name.as_str(), now.version.as_str());
-                (before.name.as_str(), before.version.as_str()) == (name, version)
-                    && (name_of(row), version_of(row)) == (Some(name), Some(version))
+            let as_listed = rows.iter().zip(&before.descriptions).all(|(row, listed)| {
+                let version = Some(listed.version.as_str());
+                (name_of(row), version_of(row)) == (Some(&listed.name), version)
+            });
+            // Of what was put after the listing nothing need be there.
+            let later = listed_at.after(Self::SKEW_SECONDS);
+            let known: BTreeSet<_> = before.descriptions.iter().map(|each| &each.name).collect();
+            let missed = |each: &Description| {
+                !known.contains(&each.name)
+                    && (each.created_at.is_none() || each.created_at <= later)
             };
-            let pairs = rows.iter().zip(&before.descriptions).zip(&now.descriptions);
-            let whole = rows.len() == before.descriptions.len();
-            if pairs.clone().count() == rows.len()
-                && pairs.into_iter().all(same)
-                && (!whole || now.descriptions.len() == rows.len() && before.next == now.next)
-            {
-                let next = if whole { now.next } else { rows.last().and_then(Key::of) };
+            if as_listed && !now.descriptions.iter().any(missed) {
+                let whole = rows.len() == before.descriptions.len();
+                let next = if whole { before.next } else { rows.last().and_then(Key::of) };
                 return Ok((rows, next));
             }
             if Instant::now() >= end {
                 return Err(Error::Unavailable {
-                    message: "The secrets under this prefix are being written without pause. Try \
-                              again, or ask by longer prefixes."
+                    message: "Secrets under this prefix come up without pause. Try again, or ask \
+                              by longer prefixes."
                         .into(),
                     source: "the listing did not settle".into(),
                 });
@@ -192,8 +191,8 @@ impl Coffer {
         }
     }
 
-    /// The newest row of each name that was listed, in this order, up to one that is gone or as
-    /// many as fit one answer.
+    /// The newest row of each name that was listed, in this order, as many as fit one answer. An
+    /// empty one is of a name that is gone.
     async fn newest_of(&self, listed: &Listed) -> Result<Vec<Row>, Error> {
         let names: Vec<_> = listed.descriptions.iter().map(|each| each.name.clone()).collect();
         let (mut rows, mut bytes) = (Vec::new(), 0);
@@ -207,9 +206,9 @@ impl Coffer {
                 .try_collect()
                 .await?;
             for row in read {
-                // An empty row is none that was listed.
                 let row = row.unwrap_or_default();
-                bytes += row.get("contents").and_then(Attribute::text).map_or(0, str::len) / 4 * 3;
+                let contents = row.get("contents").and_then(Attribute::text).map_or(0, str::len);
+                bytes += row::size(&row) - contents / 4;
                 if bytes > Self::MOST_JSON && !rows.is_empty() {
                     return Ok(rows);
                 }
@@ -219,6 +218,7 @@ impl Coffer {
         Ok(rows)
     }
 
+    /// A page of a listing, or all of it: no more than fits one answer.
     async fn under(
         &self,
         prefix: &Prefix,
@@ -230,6 +230,9 @@ impl Coffer {
         }
         let mut all = self.list(Some(prefix), after, Self::MAX_LIMIT).await?;
         while let Some(next) = all.next.take() {
+            if all.descriptions.iter().map(json_len).sum::<usize>() > Self::MOST_JSON {
+                return Err(no_document());
+            }
             let page = self.list(Some(prefix), Some(next), Self::MAX_LIMIT).await?;
             all.descriptions.extend(page.descriptions);
             all.next = page.next;
@@ -329,11 +332,22 @@ impl Coffer {
 impl Got {
     /// About how long this is as JSON, in bytes; never less.
     fn json_len(&self) -> usize {
-        const REST: usize = 512;
-        let Description { name, comment, .. } = &self.description;
-        let text = name.len() + comment.as_ref().map_or(0, String::len);
-        REST + 6 * text + self.secret.json_len()
+        json_len(&self.description) + self.secret.json_len()
     }
+}
+
+fn json_len(description: &Description) -> usize {
+    const REST: usize = 512;
+    let Description { name, comment, .. } = description;
+    REST + 6 * (name.len() + comment.as_ref().map_or(0, String::len))
+}
+
+fn no_document() -> Error {
+    Error::TooLarge(
+        "The secrets under this prefix do not fit one answer. Leave `format` out and page by \
+         `next`, or ask by longer prefixes."
+            .into(),
+    )
 }
 
 fn version_of(row: &Row) -> Option<&str> {

@@ -423,6 +423,8 @@ impl Seal {
         let (data_key, wrapped_key) = key;
         let mut row = self.description.clone();
         row.insert("version".to_owned(), Attribute::Text(version.padded()));
+        let now = Moment::now().unix().to_string();
+        row.insert("created_at".to_owned(), Attribute::Number(now));
         let mut row = envelope::seal(data_key, &self.secret, row)?;
         let wrapped_key = BASE64_STANDARD.encode(wrapped_key);
         row.insert("key".to_owned(), Attribute::Text(wrapped_key));
@@ -435,7 +437,7 @@ impl Seal {
     }
 }
 
-/// The describing attributes of a row that is to be sealed, all but the version.
+/// The describing attributes of a row that is to be sealed, all but its version and when.
 fn describe(
     name: &Name,
     revision: &Revision,
@@ -447,7 +449,6 @@ fn describe(
     let mut row = Row::from([
         ("name".to_owned(), Attribute::Text(name.as_str().to_owned())),
         ("revision".to_owned(), Attribute::Bytes(revision.as_str().as_bytes().to_vec())),
-        ("created_at".to_owned(), number(Moment::now())),
         ("context".to_owned(), Attribute::Map(context.pairs().clone())),
     ]);
     if let Some(comment) = comment.filter(|comment| !comment.is_empty()) {

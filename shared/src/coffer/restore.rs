@@ -124,12 +124,13 @@ async fn awaiting(
         let (page, more) = store.buried(&restore.name, label, after).await?;
         for buried in page {
             let done = done.contains(&buried.label);
-            let later = restore.deleted_before.is_some_and(|before| buried.deleted_at > before);
+            let later =
+                restore.deleted_before.is_some_and(|before| buried.deleted_at > Some(before));
             if done || later || buried.until <= now {
                 continue;
             }
             match found.last_mut().filter(|last| last.label == buried.label) {
-                Some(last) if last.deleted_at < buried.deleted_at => *last = buried,
+                Some(last) if last.sequence < buried.sequence => *last = buried,
                 Some(_) => {}
                 None => found.push(buried),
             }

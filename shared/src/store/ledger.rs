@@ -57,8 +57,10 @@ const TOKEN: &[&str] = &["answer", "entry", "fingerprint", "name", "ttl"];
 pub struct Buried {
     /// Its version.
     pub label: Label,
-    /// When it was deleted.
-    pub deleted_at: Moment,
+    /// When it was deleted, to the second; none if that is not known.
+    pub deleted_at: Option<Moment>,
+    /// The number of the event that tells of it: of two, the later one is greater.
+    pub sequence: u64,
     /// The moment from which on it cannot be restored.
     pub until: Moment,
     item: Item,
@@ -68,9 +70,11 @@ impl Buried {
     fn of(item: Item) -> Option<Self> {
         let row = item.get("row")?.as_m().ok()?;
         let label = Label::stored(row.get("version")?.as_s().ok()?);
-        let moment = |name: &str| Moment::from_unix(item.get(name)?.as_n().ok()?.parse().ok()?);
-        let (deleted_at, until) = (moment("deleted_at")?, moment("ttl")?);
-        Some(Self { label, deleted_at, until, item })
+        let number = |name: &str| item.get(name)?.as_n().ok()?.parse::<i64>().ok();
+        let until = number("ttl").and_then(Moment::from_unix)?;
+        let deleted_at = number("deleted_at").and_then(Moment::from_unix);
+        let sequence = number("sequence").and_then(|number| number.try_into().ok()).unwrap_or(0);
+        Some(Self { label, deleted_at, sequence, until, item })
     }
 
     /// The entry as it lies in the ledger.
@@ -88,9 +92,10 @@ impl Buried {
     }
 }
 
-/// The entry that keeps a live row until `until`. Two rows of the same version, of which one was
-/// deleted before the other was put, are told apart by a mark of their content.
-pub(crate) fn bury(live: &Item, until: Moment) -> Item {
+/// The entry that keeps a live row until `until`, told of by the event `sequence`. Two rows of the
+/// same version, of which one was deleted before the other was put, are told apart by a mark of
+/// their content.
+pub(crate) fn bury(live: &Item, sequence: u64, until: Moment) -> Item {
     let mut row = live.clone();
     let name = row.remove("name");
     let text = |name: &str| live.get(name).and_then(|value| value.as_s().ok());
@@ -107,6 +112,7 @@ pub(crate) fn bury(live: &Item, until: Moment) -> Item {
     let mark = hex::encode(mark.finalize().get(..8).unwrap_or_default());
     let mut item = Item::from([
         ("entry".to_owned(), AttributeValue::S(format!("{DELETED}{version}#{mark}"))),
+        ("sequence".to_owned(), AttributeValue::N(sequence.to_string())),
         ("deleted_at".to_owned(), AttributeValue::N(Moment::now().unix().to_string())),
         ("ttl".to_owned(), AttributeValue::N(until.unix().to_string())),
         ("row".to_owned(), AttributeValue::M(row)),
@@ -227,7 +233,7 @@ impl Store {
     }
 
     /// A page of a name's deleted versions, of one if a label is given, highest first, strongly
-    /// consistent; whether there are more.
+    /// consistent, empty only if there are none; the last one's sort key if there may be more.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -245,16 +251,22 @@ impl Store {
             }
             None => (DELETED.to_owned(), format!("deleted{BEHIND}")),
         };
-        let query = self
-            .entries(name.as_str(), &first, &last)
-            .scan_index_forward(false)
-            .set_exclusive_start_key(after.map(|entry| place(name, entry)));
-        let (items, last) = self.send_ledger(query).await?;
-        let more = last.as_ref().and_then(entry_of);
-        // A version with `#` in it lies in the range of another.
-        let buried = items.into_iter().filter_map(Buried::of);
-        let buried = buried.filter(|buried| label.is_none_or(|label| buried.label == *label));
-        Ok((buried.collect(), more))
+        let mut after = after;
+        loop {
+            let query = self
+                .entries(name.as_str(), &first, &last)
+                .scan_index_forward(false)
+                .set_exclusive_start_key(after.map(|entry| place(name, entry)));
+            let (items, last) = self.send_ledger(query).await?;
+            after = last.as_ref().and_then(entry_of);
+            let buried = items.into_iter().filter_map(Buried::of);
+            // A version with `#` in it lies in the range of another.
+            let buried = buried.filter(|buried| label.is_none_or(|label| buried.label == *label));
+            let buried: Vec<_> = buried.collect();
+            if !buried.is_empty() || after.is_none() {
+                return Ok((buried, after));
+            }
+        }
     }
 
     /// What is known of a token at `now`, strongly consistent.
