@@ -19,7 +19,7 @@
 //! | [`pause`] | the time between two tries | what is tried |
 //! | [`failure`] | what AWS answers when it does not do its part | what was asked for |
 //! | [`coffer`] | one file a verb | Lambda, HTTP, JSON |
-//! | [`fields`], [`cursor`], [`format`], [`event`] | requests read, answers written | crypto |
+//! | [`fields`], [`cursor`], [`document`], [`event`] | requests read, answers written | crypto |
 //! | [`lambda`] | settings, clients, the log, the runtime's loop | crypto |
 //! | [`error`] | the one error, and its one meeting with the wire | everything |
 //!
@@ -29,12 +29,13 @@ pub mod chain;
 pub mod coffer;
 pub mod context;
 pub mod cursor;
+pub mod document;
 pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod failure;
 pub mod fields;
-pub mod format;
+
 pub mod generate;
 pub mod keys;
 pub mod lambda;

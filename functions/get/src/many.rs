@@ -3,10 +3,10 @@
 use coffer::coffer::Coffer;
 use coffer::context::Context;
 use coffer::cursor::Cursor;
+use coffer::document::Format;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
-use coffer::format::Format;
 use coffer::name::Prefix;
 
 use crate::Opened;
