@@ -7,11 +7,13 @@ use crate::moment::Moment;
 use crate::name::Name;
 use crate::store::Store;
 
+pub mod bundle;
 pub mod delete;
 pub mod expiry;
 pub mod get;
 pub mod history;
 pub mod list;
+mod once;
 pub mod put;
 pub mod restore;
 

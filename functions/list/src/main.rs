@@ -1,17 +1,19 @@
 //! list: names with their newest version, the versions of one name, or what was done to it.
 
+mod answer;
+
 use std::process::ExitCode;
 
-use coffer::chain::{Broken, Caller};
+use coffer::chain::Caller;
 use coffer::coffer::Coffer;
-use coffer::coffer::history::Event;
-use coffer::coffer::list::Description;
 use coffer::cursor::Cursor;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
 use coffer::name::{Name, Prefix};
+
+use crate::answer::{Found, Listed, Verified};
 
 enum Request {
     Names(Option<Prefix>, Page),
@@ -23,31 +25,6 @@ enum Request {
 struct Page {
     next: Option<Cursor>,
     limit: u32,
-}
-
-#[derive(serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Found {
-    Secrets(Vec<Description>),
-    Versions(Vec<Description>),
-    Events(Vec<Event>),
-}
-
-#[derive(serde::Serialize)]
-struct Listed {
-    #[serde(flatten)]
-    found: Found,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<Cursor>,
-}
-
-#[derive(serde::Serialize)]
-struct Verified<'a> {
-    name: &'a str,
-    whole: bool,
-    entries: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    broken: Vec<Broken>,
 }
 
 impl Operation for Request {

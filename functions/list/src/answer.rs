@@ -1,0 +1,31 @@
+//! What is answered.
+
+use coffer::chain::Broken;
+use coffer::coffer::history::Event;
+use coffer::coffer::list::Description;
+use coffer::cursor::Cursor;
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Found {
+    Secrets(Vec<Description>),
+    Versions(Vec<Description>),
+    Events(Vec<Event>),
+}
+
+#[derive(serde::Serialize)]
+pub(crate) struct Listed {
+    #[serde(flatten)]
+    pub(crate) found: Found,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<Cursor>,
+}
+
+#[derive(serde::Serialize)]
+pub(crate) struct Verified<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) whole: bool,
+    pub(crate) entries: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) broken: Vec<Broken>,
+}

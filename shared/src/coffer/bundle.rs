@@ -1,0 +1,254 @@
+//! get many: the current version of every secret under a prefix, all from one moment.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use tokio::time::Instant;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::moment::Moment;
+use crate::name::{Name, Prefix, Stage};
+use crate::pause::Pause;
+use crate::row::{self, Attribute, Row};
+use crate::store::Key;
+
+use super::Coffer;
+use super::get::Got;
+use super::list::{Description, Listed};
+
+/// The current versions of some secrets, and how to ask for the next ones.
+#[derive(Debug)]
+pub struct Bundle {
+    /// What was opened, in the order of a listing.
+    pub secrets: Vec<Got>,
+    /// Given back, it continues where this ended; none at the end.
+    pub next: Option<Key>,
+}
+
+impl Coffer {
+    /// How many versions are read and opened at a time.
+    const OPENED: usize = 16;
+    /// For how many seconds a bundle that is being written is read again.
+    const UNSETTLED_SECONDS: u64 = 10;
+    /// A version that was sealed so many seconds ago may have been put just now, with all the tries
+    /// that takes: the index may not have caught up with what was put with it, and is given time.
+    const NEW_SECONDS: i64 = 10;
+    const SETTLED_AFTER: Duration = Duration::from_secs(1);
+    /// By how many seconds two clocks of Lambda's may differ, and a second for what was cut off.
+    const SKEW_SECONDS: u64 = 2;
+    /// The most bytes of JSON in one answer. Lambda returns 6 MB; over HTTP, JSON within JSON has
+    /// each quote and backslash escaped once more.
+    const MOST_JSON: usize = 2_500_000;
+
+    /// Opens the current version of every secret that the prefix covers: all from one moment, so
+    /// that several put at once are seen together or not at all. At most `limit` of them, fewer
+    /// where they are large; only an answer without `next` is the last.
+    ///
+    /// # Errors
+    /// [`Error::Several`], with the names of those that cannot be opened, and nothing else;
+    /// [`Error::Unavailable`], also where the secrets are written without pause.
+    pub async fn bundle(
+        &self,
+        prefix: &Prefix,
+        context: &Context,
+        after: Option<Key>,
+        limit: u32,
+    ) -> Result<Bundle, Error> {
+        let (rows, mut next) = self.settled(prefix, after, Some(limit)).await?;
+        let mut secrets = self.open_all(rows, context).await?;
+        let mut bytes = 0;
+        let fits = secrets.iter().take_while(|got| {
+            bytes += got.json_len();
+            bytes <= Self::MOST_JSON
+        });
+        let fits = fits.count().max(1);
+        if fits < secrets.len() {
+            secrets.truncate(fits);
+            next = secrets.last().map(|got| Key {
+                name: got.description.name.clone(),
+                version: got.description.version.as_str().to_owned(),
+            });
+        }
+        Ok(Bundle { secrets, next })
+    }
+
+    /// As [`Coffer::bundle`], but all of them in one answer or none.
+    ///
+    /// # Errors
+    /// As [`Coffer::bundle`], and [`Error::TooLarge`].
+    pub async fn whole_bundle(
+        &self,
+        prefix: &Prefix,
+        context: &Context,
+    ) -> Result<Vec<Got>, Error> {
+        let (rows, next) = self.settled(prefix, None, None).await?;
+        if next.is_some() {
+            return Err(no_document());
+        }
+        let secrets = self.open_all(rows, context).await?;
+        if secrets.iter().map(Got::json_len).sum::<usize>() > Self::MOST_JSON {
+            return Err(no_document());
+        }
+        Ok(secrets)
+    }
+
+    /// The newest rows under a prefix as they were at one moment, as many as fit one answer.
+    ///
+    /// Listed, each read, and listed again. A row that is read as it was listed was the newest from
+    /// then on, so where all are, they were so together, when the first listing ended: however far
+    /// the index is behind, for what is read is read strongly, and whatever is put afterwards. The
+    /// second listing tells of names that the first one missed. A name that is new may come up
+    /// late; where something was put just now, the second listing waits for what may have been put
+    /// with it.
+    async fn settled(
+        &self,
+        prefix: &Prefix,
+        after: Option<Key>,
+        limit: Option<u32>,
+    ) -> Result<(Vec<Row>, Option<Key>), Error> {
+        let end = Instant::now() + Duration::from_secs(Self::UNSETTLED_SECONDS);
+        let mut pause = Pause::default();
+        let mut before = self.under(prefix, after.clone(), limit).await?;
+        loop {
+            let (listed, listed_at) = (Instant::now(), Moment::now());
+            let rows = self.newest_of(&before).await?;
+            let new = |row: &Row| {
+                let created_at = row.get("created_at").and_then(Attribute::integer);
+                created_at.is_some_and(|at| at >= listed_at.unix() - Self::NEW_SECONDS)
+            };
+            if rows.iter().any(new) {
+                tokio::time::sleep_until(listed + Self::SETTLED_AFTER).await;
+            }
+            let now = self.under(prefix, after.clone(), limit).await?;
+            let as_listed = rows.iter().zip(&before.descriptions).all(|(row, listed)| {
+                let version = Some(listed.version.as_str());
+                (name_of(row), version_of(row)) == (Some(&listed.name), version)
+            });
+            // Of what was put after the listing nothing need be there.
+            let later = listed_at.after(Self::SKEW_SECONDS);
+            let known: BTreeSet<_> = before.descriptions.iter().map(|each| &each.name).collect();
+            let missed = |each: &Description| {
+                !known.contains(&each.name)
+                    && (each.created_at.is_none() || each.created_at <= later)
+            };
+            if as_listed && !now.descriptions.iter().any(missed) {
+                let whole = rows.len() == before.descriptions.len();
+                let next = if whole { before.next } else { rows.last().and_then(Key::of) };
+                return Ok((rows, next));
+            }
+            if Instant::now() >= end {
+                return Err(Error::Unavailable {
+                    message: "Secrets under this prefix come up without pause. Try again, or ask \
+                              by longer prefixes."
+                        .into(),
+                    source: "the listing did not settle".into(),
+                });
+            }
+            pause.wait().await?;
+            before = now;
+        }
+    }
+
+    /// The newest row of each name that was listed, in this order, as many as fit one answer. An
+    /// empty one is of a name that is gone.
+    async fn newest_of(&self, listed: &Listed) -> Result<Vec<Row>, Error> {
+        let names: Vec<_> = listed.descriptions.iter().map(|each| each.name.clone()).collect();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for names in names.chunks(Self::OPENED) {
+            let read: Vec<Option<Row>> = iter(names.to_vec())
+                .map(|name| async move {
+                    let rows = self.store()?.newest(&Name::of_any_client(&name)?, 1).await?;
+                    Ok::<_, Error>(rows.into_iter().next())
+                })
+                .buffered(Self::OPENED)
+                .try_collect()
+                .await?;
+            for row in read {
+                let row = row.unwrap_or_default();
+                let contents = row.get("contents").and_then(Attribute::text).map_or(0, str::len);
+                bytes += row::size(&row) - contents / 4;
+                if bytes > Self::MOST_JSON && !rows.is_empty() {
+                    return Ok(rows);
+                }
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// A page of a listing, or all of it: no more than fits one answer.
+    async fn under(
+        &self,
+        prefix: &Prefix,
+        after: Option<Key>,
+        limit: Option<u32>,
+    ) -> Result<Listed, Error> {
+        if let Some(limit) = limit {
+            return self.list(Some(prefix), after, limit).await;
+        }
+        let mut all = self.list(Some(prefix), after, Self::MAX_LIMIT).await?;
+        while let Some(next) = all.next.take() {
+            if all.descriptions.iter().map(json_len).sum::<usize>() > Self::MOST_JSON {
+                return Err(no_document());
+            }
+            let page = self.list(Some(prefix), Some(next), Self::MAX_LIMIT).await?;
+            all.descriptions.extend(page.descriptions);
+            all.next = page.next;
+        }
+        Ok(all)
+    }
+
+    async fn open_all(&self, rows: Vec<Row>, context: &Context) -> Result<Vec<Got>, Error> {
+        let opened: Vec<(Row, Result<Got, Error>)> =
+            iter(rows)
+                .map(|row| async {
+                    let got =
+                        self.open_row(&row, context).await.map(|(description, secret, dialect)| {
+                            Got { description, secret, stages: Some(vec![Stage::Current]), dialect }
+                        });
+                    (row, got)
+                })
+                .buffered(Self::OPENED)
+                .collect()
+                .await;
+        let (mut secrets, mut failed) = (Vec::new(), Vec::new());
+        for (row, got) in opened {
+            match got {
+                Ok(got) => secrets.push(got),
+                Err(error) => failed.push((name_of(&row).unwrap_or_default().to_owned(), error)),
+            }
+        }
+        if failed.is_empty() { Ok(secrets) } else { Err(Error::several(failed)) }
+    }
+}
+
+impl Got {
+    /// About how long this is as JSON, in bytes; never less.
+    fn json_len(&self) -> usize {
+        json_len(&self.description) + self.secret.json_len()
+    }
+}
+
+fn json_len(description: &Description) -> usize {
+    const REST: usize = 512;
+    let Description { name, comment, .. } = description;
+    REST + 6 * (name.len() + comment.as_ref().map_or(0, String::len))
+}
+
+fn no_document() -> Error {
+    Error::TooLarge(
+        "The secrets under this prefix do not fit one answer. Leave `format` out and page by \
+         `next`, or ask by longer prefixes."
+            .into(),
+    )
+}
+
+fn version_of(row: &Row) -> Option<&str> {
+    row.get("version").and_then(Attribute::text)
+}
+
+fn name_of(row: &Row) -> Option<&str> {
+    row.get("name").and_then(Attribute::text)
+}
