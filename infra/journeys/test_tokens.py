@@ -1,12 +1,13 @@
 """A put with a token is done once, however often it is sent."""
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from conftest import ACCOUNT, NUMBERS, REGION, allow, client
+from conftest import ACCOUNT, REGION, allow, client
 
 CALLERS = 50
 
@@ -124,7 +125,7 @@ def test_a_bundle_with_a_token(stack, name):
 
 def test_an_event_that_a_schedule_delivers_twice_works_once(stack, iam, name):
     """Two schedules with one event, as EventBridge may deliver one twice."""
-    role = f"scheduler-{next(NUMBERS)}"
+    role = f"scheduler-{os.getpid()}"
     trust = allow("sts:AssumeRole", None)
     del trust["Statement"][0]["Resource"]
     trust["Statement"][0]["Principal"] = {"Service": "scheduler.amazonaws.com"}
@@ -138,7 +139,7 @@ def test_an_event_that_a_schedule_delivers_twice_works_once(stack, iam, name):
     scheduler = client("scheduler")
     moment = datetime.now(timezone.utc) + timedelta(seconds=6)
     event = {"name": name, "generate": {}, "token": f"{name} {moment}"}
-    names = [f"twice-{next(NUMBERS)}" for _ in range(2)]
+    names = [f"twice-{os.getpid()}-{number}" for number in range(2)]
     for schedule in names:
         scheduler.create_schedule(
             Name=schedule,
