@@ -166,15 +166,19 @@ class Stack:
         assert answer.code == "OK", answer
         return answer.body
 
-    def pages(self, verb, field, **request):
-        """All that is answered under `field`, page by page."""
-        found, more = [], {}
+    def each_page(self, verb, **request):
+        """Page by page, all that is answered."""
+        more = {}
         while True:
             page = self.done(verb, **request, **more)
-            found += page[field]
+            yield page
             if "next" not in page:
-                return found
+                return
             more = {"next": page["next"]}
+
+    def pages(self, verb, field, **request):
+        """All that is answered under `field`."""
+        return [each for page in self.each_page(verb, **request) for each in page[field]]
 
     def history(self, name):
         """What was done to a name, newest first."""
@@ -215,19 +219,22 @@ class Stack:
         config = self._lambda.get_function_configuration(FunctionName=self.functions[verb])
         return config["Role"].split("/")[-1]
 
-    def logs(self):
-        """Every line that every function and the API have logged."""
+    def logs(self, verb=None):
+        """Every line that one function has logged, or every function and the API."""
         logs = client("logs")
-        groups = [
-            logs_group
-            for page in logs.get_paginator("describe_log_groups").paginate()
-            for logs_group in page["logGroups"]
-        ]
+        if verb:
+            function = self.functions[verb]
+            config = self._lambda.get_function_configuration(FunctionName=function)
+            groups = [config["LoggingConfig"]["LogGroup"]]
+        else:
+            groups = [
+                group["logGroupName"]
+                for page in logs.get_paginator("describe_log_groups").paginate()
+                for group in page["logGroups"]
+            ]
         lines = []
         for group in groups:
-            pages = logs.get_paginator("filter_log_events").paginate(
-                logGroupName=group["logGroupName"]
-            )
+            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
             lines += [event["message"] for page in pages for event in page["events"]]
         return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The seal and the ciphertext, computed from the README's description of the format alone."""
+"""The seal, the hash of an event and the ciphertext, from the README's description of them alone."""
 
 import base64
 import hashlib
@@ -30,6 +30,9 @@ def canonical(attributes):
             out += entry(name, b"S", value.encode())
         elif isinstance(value, dict):
             out += entry(name, b"M", canonical(value))
+        elif isinstance(value, set):
+            members = sorted(member.encode() for member in value)
+            out += entry(name, b"L", b"".join(map(length_prefixed, members)))
         elif hasattr(value, "value"):
             out += entry(name, b"B", value.value)
         else:
@@ -42,6 +45,11 @@ def seal_of(data_key, row):
     covered = {name: value for name, value in row.items() if name not in UNSEALED}
     seal = hmac.new(sealing_key, canonical(covered), hashlib.sha256).digest()
     return base64.b64encode(seal).decode()
+
+
+def hash_of(event):
+    covered = {name: value for name, value in event.items() if name != "hash"}
+    return hashlib.sha256(canonical(covered)).digest()
 
 
 def ctr(key, first_block, data):

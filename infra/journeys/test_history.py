@@ -5,8 +5,8 @@ from datetime import datetime, timezone
 
 import pytest
 from boto3.dynamodb.types import Binary
-from chain import hash_of
 from conftest import ACCOUNT, NUMBERS, allow, user
+from seal import hash_of
 
 WRITERS = 20
 

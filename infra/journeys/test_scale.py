@@ -36,17 +36,6 @@ def large(stack):
     return len(rows)
 
 
-def pages(stack, **request):
-    more = {}
-    while True:
-        answer = stack.invoke("list", {**request, **more})
-        assert answer.code == "OK", answer
-        yield answer.body
-        if "next" not in answer.body:
-            return
-        more = {"next": answer.body["next"]}
-
-
 @pytest.mark.parametrize("limit", [100, 1000, 7])
 def test_a_list_pages_through_all_none_twice_none_missing(stack, large, limit):
     prefix = "large" if limit > 7 else "large/3"
@@ -56,7 +45,7 @@ def test_a_list_pages_through_all_none_twice_none_missing(stack, large, limit):
         if limit > 7 or number % 7 == 3
     }
     found = []
-    for page in pages(stack, prefix=prefix, limit=limit):
+    for page in stack.each_page("list", prefix=prefix, limit=limit):
         assert len(page["secrets"]) <= limit
         assert "next" not in page or len(page["secrets"]) == limit
         found += page["secrets"]
@@ -67,13 +56,13 @@ def test_a_list_pages_through_all_none_twice_none_missing(stack, large, limit):
 
 
 def test_all_names_are_listed_without_a_prefix(stack, large):
-    names = [entry["name"] for page in pages(stack, limit=1000) for entry in page["secrets"]]
+    names = [entry["name"] for entry in stack.pages("list", "secrets", limit=1000)]
     assert len(names) == len(set(names))
     assert sum(name.startswith("large/") for name in names) == NAMES
 
 
 def test_a_cursor_says_nothing_of_names_outside_the_prefix(stack, large):
-    for page in pages(stack, prefix="large/3", limit=50):
+    for page in stack.each_page("list", prefix="large/3", limit=50):
         if "next" in page:
             padded = page["next"] + "=" * (-len(page["next"]) % 4)
             assert b"large/3/" in base64.urlsafe_b64decode(padded)
@@ -82,7 +71,7 @@ def test_a_cursor_says_nothing_of_names_outside_the_prefix(stack, large):
 @pytest.mark.parametrize("limit", [200, 100, 30, 1000])
 def test_the_versions_of_a_name_page_newest_first(stack, large, limit):
     found = []
-    for page in pages(stack, name="large/0/00000", limit=limit):
+    for page in stack.each_page("list", name="large/0/00000", limit=limit):
         assert len(page["versions"]) <= limit
         found += [entry["version"] for entry in page["versions"]]
     assert found == list(range(VERSIONS, 0, -1))
@@ -130,13 +119,13 @@ def test_a_names_index_answers_whatever_the_size_of_the_values(stack, faults, na
     for number in range(12):
         stack.put(f"{name}/{number}", "x" * 300_000)
     faults.calls()
-    found = [e["version"] for page in pages(stack, name=f"{name}/0") for e in page["versions"]]
+    found = [each["version"] for each in stack.pages("list", "versions", name=f"{name}/0")]
     assert found == [1]
     faults.calls()
     # 3.6 MB of values under one name take one page of an index that holds none of them.
     for number in range(12):
         stack.put(f"{name}/deep", "x" * 300_000)
     faults.calls()
-    found = [e["version"] for page in pages(stack, name=f"{name}/deep") for e in page["versions"]]
+    found = [each["version"] for each in stack.pages("list", "versions", name=f"{name}/deep")]
     assert found == list(range(12, 0, -1))
     assert faults.calls()["dynamodb:Query"] == 1

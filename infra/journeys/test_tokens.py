@@ -160,8 +160,5 @@ def test_an_event_that_a_schedule_delivers_twice_works_once(stack, iam, name):
 
 def delivered(stack, name):
     """How many puts of this name the function has logged."""
-    config = client("lambda").get_function_configuration(FunctionName=stack.functions["put"])
-    group = config["LoggingConfig"]["LogGroup"]
-    pages = client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
-    lines = [event["message"] for page in pages for event in page["events"]]
+    lines = stack.logs("put").splitlines()
     return sum(f'"name":"{name}"' in line and '"code":"OK"' in line for line in lines)

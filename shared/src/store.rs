@@ -320,11 +320,8 @@ impl Store {
         query: QueryFluentBuilder,
         index: Option<&str>,
     ) -> Result<(Vec<Item>, Option<Key>), Error> {
-        let answer = query.send().await.map_err(|error| {
-            Error::from(Failure::of("dynamodb:Query", self.resource(index), &error))
-        })?;
-        let last = answer.last_evaluated_key.map(row_of).as_ref().and_then(Key::of);
-        Ok((answer.items.unwrap_or_default(), last))
+        let (items, last) = queried(query, self.resource(index)).await?;
+        Ok((items, last.map(row_of).as_ref().and_then(Key::of)))
     }
 
     fn resource(&self, index: Option<&str>) -> String {
@@ -333,6 +330,17 @@ impl Store {
             None => format!("table/{}", self.table),
         }
     }
+}
+
+/// What a query answers, and the key of the last item if there may be more.
+async fn queried(
+    query: QueryFluentBuilder,
+    resource: String,
+) -> Result<(Vec<Item>, Option<Item>), Error> {
+    let answer = Box::pin(query.send())
+        .await
+        .map_err(|error| Error::from(Failure::of("dynamodb:Query", resource, &error)))?;
+    Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
 }
 
 fn item_of(row: Row) -> Item {

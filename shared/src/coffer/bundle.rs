@@ -16,7 +16,7 @@ use crate::store::Key;
 
 use super::Coffer;
 use super::get::Got;
-use super::list::{Description, Listed};
+use super::list::{Description, Listed, name_of};
 
 /// The current versions of some secrets, and how to ask for the next ones.
 #[derive(Debug)]
@@ -247,8 +247,4 @@ fn no_document() -> Error {
 
 fn version_of(row: &Row) -> Option<&str> {
     row.get("version").and_then(Attribute::text)
-}
-
-fn name_of(row: &Row) -> Option<&str> {
-    row.get("name").and_then(Attribute::text)
 }

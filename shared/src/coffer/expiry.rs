@@ -4,7 +4,7 @@ use futures_util::stream::{StreamExt, iter};
 
 use crate::error::Error;
 use crate::moment::Moment;
-use crate::row::{Attribute, Row};
+use crate::row::Row;
 use crate::store::Key;
 use crate::store::ledger::notice;
 use crate::store::transaction::{Committed, Transaction};
@@ -54,7 +54,5 @@ impl Coffer {
 
 fn notice_of(row: &Row) -> Option<Row> {
     let Description { name, version, expires_at, .. } = Description::of(row).ok()?;
-    // What another client wrote may be anything.
-    let expires_at = expires_at.filter(|_| row.get("name").and_then(Attribute::text).is_some())?;
-    Some(notice(&name, &version, expires_at))
+    Some(notice(&name, &version, expires_at?))
 }

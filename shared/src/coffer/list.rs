@@ -153,6 +153,6 @@ impl Description {
     }
 }
 
-fn name_of(row: &Row) -> Option<&str> {
+pub(super) fn name_of(row: &Row) -> Option<&str> {
     row.get("name").and_then(Attribute::text)
 }

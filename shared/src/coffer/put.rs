@@ -79,9 +79,6 @@ pub struct Stored {
 }
 
 impl Coffer {
-    /// The most secrets that are put at once: each is two writes of a transaction.
-    pub const MOST_PUT: usize = Transaction::MAX_WRITES / 2;
-
     /// A value longer than this many bytes never fits an item, whatever its description.
     const MAX_VALUE: usize = row::MAX_BYTES / 4 * 3;
     /// How many secrets are prepared at a time.
@@ -107,7 +104,8 @@ impl Coffer {
         caller: &Caller,
     ) -> Result<Vec<Stored>, Error> {
         let store = self.ledger()?;
-        if puts.len() + usize::from(token.is_some()).div_ceil(2) > Self::MOST_PUT {
+        // Each is two writes, and the token is one.
+        if puts.len() * 2 + usize::from(token.is_some()) > Transaction::MAX_WRITES {
             return Err(Error::TooLarge(
                 "At most 50 secrets are put at once, 49 with a `token`: that is DynamoDB's limit. \
                  Put the others in another request."
@@ -366,7 +364,6 @@ fn describe(
     comment: Option<String>,
     expires_at: Option<Moment>,
 ) -> Row {
-    let number = |moment: Moment| Attribute::Number(moment.unix().to_string());
     let mut row = Row::from([
         ("name".to_owned(), Attribute::Text(name.as_str().to_owned())),
         ("revision".to_owned(), Attribute::Bytes(revision.as_str().as_bytes().to_vec())),
@@ -376,7 +373,7 @@ fn describe(
         row.insert("comment".to_owned(), Attribute::Text(comment));
     }
     if let Some(end) = expires_at {
-        row.insert("expires_at".to_owned(), number(end));
+        row.insert("expires_at".to_owned(), Attribute::Number(end.unix().to_string()));
     }
     row
 }

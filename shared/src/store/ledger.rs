@@ -17,12 +17,11 @@ use sha2::{Digest, Sha256};
 
 use crate::chain::{EVENT, HEAD, Tail};
 use crate::error::Error;
-use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::row::{Attribute, Row};
 
-use super::{Item, Store, row_of};
+use super::{Item, Store, queried, row_of};
 
 /// What the sort key of every deleted version begins with.
 const DELETED: &str = "deleted#";
@@ -308,10 +307,7 @@ impl Store {
         &self,
         query: QueryFluentBuilder,
     ) -> Result<(Vec<Item>, Option<Item>), Error> {
-        let answer = query.send().await.map_err(|error| {
-            Error::from(Failure::of("dynamodb:Query", format!("table/{}", self.ledger), &error))
-        })?;
-        Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
+        queried(query, format!("table/{}", self.ledger)).await
     }
 }
 

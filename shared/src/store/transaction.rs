@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, T
 
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::moment::Moment;
 use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 
@@ -35,18 +36,6 @@ impl Transaction {
     /// The most bytes of one transaction that are asked for: DynamoDB takes 4 MB of items.
     pub const MAX_BYTES: usize = 4_000_000;
 
-    /// How many writes there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.writes.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
-    }
-
     /// Puts a live version, if there is none of its name and version.
     pub fn put_version(&mut self, store: &Store, row: Row) {
         self.put(&store.table, item_of(row), Condition::new("attribute_not_exists(#name)"));
@@ -69,7 +58,7 @@ impl Transaction {
 
     /// Puts an entry that ends by itself, if there is none at its place, or one that has ended by
     /// `now` and that DynamoDB has not yet removed.
-    pub fn put_ending(&mut self, store: &Store, row: Row, now: crate::moment::Moment) {
+    pub fn put_ending(&mut self, store: &Store, row: Row, now: Moment) {
         let condition = Condition::new("attribute_not_exists(#name) OR #ttl <= :now")
             .named("#ttl", "ttl")
             .valued(":now", AttributeValue::N(now.unix().to_string()));
