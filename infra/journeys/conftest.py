@@ -51,6 +51,10 @@ def send(method, url, body, headers):
         connection.close()
 
 
+METHODS = {"put": "PUT", "delete": "DELETE", "restore": "POST", "rotate": "POST"}
+POLICIES = {"put": "PUT", "get": "GET", "cancel": "DELETE"}
+
+
 @dataclass
 class Answer:
     """What came back, by whichever door: `code` is OK or the error's."""
@@ -77,6 +81,7 @@ class Stack:
         self.ledger = outputs["LedgerName"]
         self.key_arn = outputs["KeyArn"]
         self.api_id = outputs["ApiId"]
+        self.machine = outputs["RotationStateMachineArn"]
         self.functions = {
             key.removesuffix("FunctionName").lower(): value
             for key, value in outputs.items()
@@ -131,14 +136,19 @@ class Stack:
     def by_http(self, verb, request, **how):
         """A request of fields the way an HTTP client would send it."""
         request = dict(request)
+        method = "GET"
         resource = request.pop("list", None)
         part, place = ("prefix", "bundle") if "prefix" in request else ("name", "secrets")
-        if verb == "list":
+        if resource == "report":
+            part, place = "action", "reports"
+        elif verb == "list":
             place = resource or ("versions" if "name" in request else "names")
-        elif verb == "restore":
-            place = "restore"
+        elif verb in ("restore", "rotate"):
+            place = verb
+        elif verb == "policy":
+            place, method = "policies", POLICIES[request.pop("policy")]
         path = f"/{place}/{request.pop(part)}" if part in request else f"/{place}"
-        method = {"put": "PUT", "delete": "DELETE", "restore": "POST"}.get(verb, "GET")
+        method = METHODS.get(verb, method)
         if method in ("PUT", "POST"):
             return self.http(method, path, body=request, **how)
         pairs = []
@@ -179,6 +189,10 @@ class Stack:
     def pages(self, verb, field, **request):
         """All that is answered under `field`."""
         return [each for page in self.each_page(verb, **request) for each in page[field]]
+
+    def pages_of(self, verb, field, **request):
+        """The same where a page need not have it."""
+        return [each for page in self.each_page(verb, **request) for each in page.get(field, [])]
 
     def history(self, name):
         """What was done to a name, newest first."""
@@ -312,6 +326,10 @@ class Faults:
     def calls(self):
         """The calls of KMS and DynamoDB since the last time."""
         return self._post("calls", {})
+
+    def rates(self):
+        """The most of each call that any second since then held."""
+        return self._post("rates", {})
 
 
 @pytest.fixture

@@ -6,7 +6,12 @@ import sys
 import boto3
 
 STACK = "coffer"
-OUTPUTS = {"TableName": "COFFER_TABLE", "LedgerName": "COFFER_LEDGER", "KeyArn": "COFFER_KEY_ARN"}
+OUTPUTS = {
+    "TableName": "COFFER_TABLE",
+    "LedgerName": "COFFER_LEDGER",
+    "KeyArn": "COFFER_KEY_ARN",
+    "RotationStateMachineArn": "COFFER_ROTATION_STATE_MACHINE",
+}
 
 
 def main(endpoint):

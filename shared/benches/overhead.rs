@@ -108,10 +108,15 @@ async fn whole(table: String, ledger: String, key_arn: String) {
         .await;
     let dynamodb = aws_sdk_dynamodb::Client::new(&config);
     let kms = aws_sdk_kms::Client::new(&config);
-    let keys = Keys::new(kms.clone(), key_arn.clone(), Duration::ZERO);
+    let keys = Keys::new(kms.clone(), key_arn.clone(), Vec::new(), Duration::ZERO);
     let store = Store::new(dynamodb.clone(), table.clone(), Some(ledger));
-    let policy =
-        Policy { legacy: Legacy::Refuse, forced_delete: false, history_days: None, notice_days: 0 };
+    let policy = Policy {
+        legacy: Legacy::Refuse,
+        forced_delete: false,
+        history_days: None,
+        notice_days: 0,
+        kms_requests_per_second: 1,
+    };
     let coffer = Coffer::new(Some(keys), Some(store), policy);
     let (name, context) = ("bench".parse().unwrap(), Context::default());
     let put = Put {

@@ -42,6 +42,14 @@ pub enum Act {
     Delete,
     /// Versions were moved back.
     Restore,
+    /// A version with a generated value was put, by a policy.
+    Renew,
+    /// Rows that other clients wrote were given a seal.
+    Reseal,
+    /// A rotation policy was put.
+    Policy,
+    /// The rotation policy was taken away.
+    Cancel,
 }
 
 impl Act {
@@ -52,6 +60,10 @@ impl Act {
             Self::Put => "put",
             Self::Delete => "delete",
             Self::Restore => "restore",
+            Self::Renew => "renew",
+            Self::Reseal => "reseal",
+            Self::Policy => "policy",
+            Self::Cancel => "cancel",
         }
     }
 }
@@ -183,16 +195,19 @@ impl Tail {
             ttl,
             hash: Vec::new(),
         };
-        let versions = change.versions.iter().map(Label::shown).collect();
+        let versions: BTreeSet<_> = change.versions.iter().map(Label::shown).collect();
         let mut row = Row::from([
             ("name".to_owned(), text(name.as_str())),
             ("entry".to_owned(), text(&key(tail.sequence))),
             ("operation".to_owned(), text(change.act.as_str())),
-            ("versions".to_owned(), Attribute::Set(versions)),
             ("at".to_owned(), Attribute::Text(Moment::now().to_string())),
             ("who".to_owned(), text(&caller.who)),
             ("request_id".to_owned(), text(&caller.request_id)),
         ]);
+        // DynamoDB has no empty sets.
+        if !versions.is_empty() {
+            row.insert("versions".to_owned(), Attribute::Set(versions));
+        }
         for (name, set) in [("force", change.forced), ("headless", headless)] {
             if set {
                 row.insert(name.to_owned(), Attribute::Flag(true));

@@ -11,11 +11,18 @@ pub mod bundle;
 pub mod delete;
 pub mod expiry;
 pub mod get;
+pub mod hint;
 pub mod history;
 pub mod list;
 mod once;
+pub mod policy;
 pub mod put;
+mod renew;
+mod reseal;
 pub mod restore;
+mod rewrap;
+pub mod run;
+pub mod work;
 
 /// The secrets of one stack.
 #[derive(Debug)]
@@ -36,6 +43,8 @@ pub struct Policy {
     pub history_days: Option<u32>,
     /// How many days ahead it is told that a version expires.
     pub notice_days: u32,
+    /// The most calls of KMS that a rotation makes in a second, whatever it has to do.
+    pub kms_requests_per_second: u32,
 }
 
 /// What to do with rows that carry no seal.

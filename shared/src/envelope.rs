@@ -72,6 +72,28 @@ impl Dialect {
     }
 }
 
+impl std::str::FromStr for Dialect {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let all = [Self::Credstash, Self::CredentialsHaskell, Self::RucredstashLe32];
+        all.into_iter().find(|dialect| dialect.as_str() == text).ok_or(())
+    }
+}
+
+/// What is to be done with a legacy row so that it can carry a seal.
+#[derive(Debug)]
+pub enum Examined {
+    /// Its ciphertext and MAC are as Coffer writes them: only the seal lacks. Whether the
+    /// plaintext is text.
+    AsItIs(bool),
+    /// Another counter, or a digest that is no longer written: the plaintext, to be sealed under a
+    /// data key of its own. Under the old one, another counter would be a two-time pad.
+    Anew(Secret),
+    /// credstash's or rucredstash's, and nothing in it says which.
+    Ambiguous,
+}
+
 /// What came out of a row.
 #[derive(Debug)]
 pub struct Opened {
@@ -99,9 +121,35 @@ pub fn seal(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Refusal
     put("contents", Attribute::Text(BASE64_STANDARD.encode(&contents)));
     put("digest", Attribute::Text(WRITTEN_DIGEST.to_owned()));
     put("hmac", Attribute::Text(hex::encode(hmac)));
+    seal_over(key, row)
+}
+
+/// Adds the seal to a row that has everything else: a legacy row that [`Envelope::examine`] found
+/// to be good as it is. `hmac` becomes text, which every client reads; credstash on Python 3 wrote
+/// bytes, which nodecredstash and gcredstash do not.
+///
+/// # Errors
+/// [`Refusal::Malformed`] where `row` has an attribute that no seal can cover.
+pub fn seal_over(key: &DataKey, mut row: Row) -> Result<Row, Refusal> {
+    if let Some(bytes) = row.get("hmac").and_then(Attribute::bytes) {
+        let text = String::from_utf8(bytes.to_vec()).map_err(|_| Refusal::Malformed)?;
+        row.insert("hmac".to_owned(), Attribute::Text(text));
+    }
     let seal = seal_of(key, &row)?;
     row.insert("seal".to_owned(), Attribute::Text(BASE64_STANDARD.encode(seal)));
     Ok(row)
+}
+
+/// The data key of a row as KMS wrapped it, raw as in Haskell's rows or base64 as in all others.
+///
+/// # Errors
+/// [`Refusal::Malformed`] where there is none.
+pub fn wrapped_key(row: &Row) -> Result<Vec<u8>, Refusal> {
+    match row.get("key") {
+        Some(Attribute::Bytes(bytes)) => Ok(bytes.clone()),
+        Some(Attribute::Text(text)) => decode(text),
+        _ => Err(Refusal::Malformed),
+    }
 }
 
 /// The parts of a row that opening needs, with their form checked and nothing yet believed.
@@ -134,11 +182,10 @@ impl<'row> Envelope<'row> {
             Attribute::Text(text) => (decode(text)?, false),
             _ => return Err(Refusal::Malformed),
         };
-        let wrapped_key = match required("key")? {
-            Attribute::Bytes(bytes) if raw => bytes.clone(),
-            Attribute::Text(text) if !raw => decode(text)?,
-            _ => return Err(Refusal::Malformed),
-        };
+        if required("key")?.bytes().is_some() != raw {
+            return Err(Refusal::Malformed);
+        }
+        let wrapped_key = wrapped_key(row)?;
         let hmac = match required("hmac")? {
             Attribute::Text(text) => text.as_bytes(),
             Attribute::Bytes(bytes) => bytes,
@@ -191,6 +238,53 @@ impl<'row> Envelope<'row> {
         Ok(self.decrypt(key))
     }
 
+    /// Verifies the MAC of a legacy row in constant time, then tells what it is, without a guess:
+    /// `dialect` is what its owner says it is, where both would be possible.
+    ///
+    /// credstash and rucredstash agree on 16 bytes. Beyond them, rucredstash's rows have `hmac` as
+    /// bytes, never the digest `SHA`, and a plaintext that is text. So a row whose one reading is
+    /// text is that dialect's, if its form allows it; where both are text it may be either's.
+    ///
+    /// # Errors
+    /// [`Refusal::Integrity`] where the MAC is not the one that `key` gives.
+    pub fn examine(self, key: &DataKey, dialect: Option<Dialect>) -> Result<Examined, Refusal> {
+        let (digest, form) = (self.digest, self.form);
+        let bytes = self.row.get("hmac").and_then(Attribute::bytes).is_some();
+        let name = self.row.get("digest").and_then(Attribute::text);
+        let allows_rucredstash = bytes && name != Some("SHA");
+        let contents = self.verified(key)?;
+        let (secret, as_it_is) = match form {
+            Form::Sealed => return Ok(Examined::Ambiguous),
+            Form::Raw => (decrypted(contents, |bytes| ctr_be(key, ZERO, bytes)), false),
+            Form::Base64 => {
+                let little = decrypted(contents.clone(), |bytes| ctr_le32(key, bytes));
+                let big = decrypted(contents, |bytes| ctr_be(key, ONE, bytes));
+                let same = big.len() <= 16;
+                let little_wins = match (big.is_text(), little.is_text(), dialect) {
+                    _ if same => false,
+                    // Not rucredstash's, or its owner says so.
+                    (_, false, _) | (_, _, Some(Dialect::Credstash)) => false,
+                    (true, true, _) if !allows_rucredstash => false,
+                    (_, true, Some(Dialect::RucredstashLe32)) | (false, true, None)
+                        if allows_rucredstash =>
+                    {
+                        true
+                    }
+                    _ => return Ok(Examined::Ambiguous),
+                };
+                if little_wins { (little, false) } else { (big, digest.is_written_still()) }
+            }
+        };
+        Ok(if as_it_is { Examined::AsItIs(secret.is_text()) } else { Examined::Anew(secret) })
+    }
+
+    /// The ciphertext, once its MAC has been verified.
+    fn verified(self, key: &DataKey) -> Result<Vec<u8>, Refusal> {
+        let expected = hex::encode(self.digest.mac(key, &self.contents)?);
+        let genuine = expected.as_bytes().ct_eq(self.hmac);
+        if bool::from(genuine) { Ok(self.contents) } else { Err(Refusal::Integrity) }
+    }
+
     fn decrypt(self, key: &DataKey) -> Opened {
         let mut contents = self.contents;
         let dialect = match self.form {
@@ -213,14 +307,10 @@ impl<'row> Envelope<'row> {
 /// a value that is meant to be binary and happens to be text the other way round is next to
 /// impossible beyond a few blocks, and credstash itself only stores text.
 fn open_base64(key: &DataKey, contents: Vec<u8>) -> Opened {
-    let mut little = contents.clone();
-    let mut big = contents;
-    ctr_be(key, ONE, &mut big);
-    let big = Secret::new(big);
+    let little = contents.clone();
+    let big = decrypted(contents, |bytes| ctr_be(key, ONE, bytes));
     if !big.is_text() {
-        ctr::Ctr32LE::<Aes256>::new(key.encryption().into(), (&ONE).into())
-            .apply_keystream(&mut little);
-        let little = Secret::new(little);
+        let little = decrypted(little, |bytes| ctr_le32(key, bytes));
         if little.is_text() {
             return Opened { secret: little, dialect: Some(Dialect::RucredstashLe32) };
         }
@@ -232,6 +322,17 @@ fn open_base64(key: &DataKey, contents: Vec<u8>) -> Opened {
 fn ctr_be(key: &DataKey, first_block: [u8; 16], bytes: &mut [u8]) {
     ctr::Ctr128BE::<Aes256>::new(key.encryption().into(), (&first_block).into())
         .apply_keystream(bytes);
+}
+
+/// AES-256-CTR as rucredstash has it since 0.9.1: a 32-bit little-endian counter in front of a
+/// block that ends in 1, in place.
+fn ctr_le32(key: &DataKey, bytes: &mut [u8]) {
+    ctr::Ctr32LE::<Aes256>::new(key.encryption().into(), (&ONE).into()).apply_keystream(bytes);
+}
+
+fn decrypted(mut contents: Vec<u8>, with: impl FnOnce(&mut [u8])) -> Secret {
+    with(&mut contents);
+    Secret::new(contents)
 }
 
 /// HMAC (RFC 2104) of the ciphertext under bytes 32..64 of the data key.
@@ -287,6 +388,14 @@ impl Digest {
             "SHA512" => Self::Sha512,
             _ => return None,
         })
+    }
+
+    /// Whether a row with this digest may stay as it is. HMAC-SHA-2 of any length is good.
+    fn is_written_still(self) -> bool {
+        match self {
+            Self::Md5 | Self::Sha1 => false,
+            Self::Sha224 | Self::Sha256 | Self::Sha384 | Self::Sha512 => true,
+        }
     }
 
     fn mac(self, key: &DataKey, contents: &[u8]) -> Result<Vec<u8>, Refusal> {

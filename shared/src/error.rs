@@ -49,10 +49,13 @@ pub enum Error {
          stack's operator to verify its history and to restore its entries from a backup."
     )]
     Unreadable,
+    /// The name was renewed by another at the same moment.
+    #[error("This name was renewed by another request at the same moment. List its versions.")]
+    Renewed,
     /// The version carries no seal, and this stack opens sealed versions only.
     #[error(
-        "This version carries no seal, and this stack refuses legacy rows. Put the secret anew, \
-         or deploy with LegacyItems=read."
+        "This version carries no seal, and this stack refuses legacy rows. Rotate the name with \
+         action reseal, put the secret anew, or deploy with LegacyItems=read."
     )]
     Unsealed,
     /// Several secrets were asked for together, and these are not given; so none is.
@@ -156,7 +159,7 @@ impl Error {
             Self::Malformed(_) => (400, "Malformed"),
             Self::Forbidden(_) => (403, "Forbidden"),
             Self::NotFound(_) => (404, "NotFound"),
-            Self::Exists(_) => (409, "Exists"),
+            Self::Exists(_) | Self::Renewed => (409, "Exists"),
             Self::Expired => (410, "Expired"),
             Self::TooLarge(_) => (413, "TooLarge"),
             Self::Integrity | Self::Foreign | Self::Unreadable | Self::Unsealed => {
@@ -191,6 +194,7 @@ mod tests {
             (Error::Foreign, "Integrity", 500),
             (Error::Unsealed, "Integrity", 500),
             (Error::Unreadable, "Integrity", 500),
+            (Error::Renewed, "Exists", 409),
             (unavailable, "Unavailable", 503),
             (Error::several([("a".to_owned(), Error::Expired)]), "Expired", 410),
         ] {

@@ -1,5 +1,7 @@
 //! Where a request came from, HTTP or direct invoke, and how its answer goes back there.
 
+use std::borrow::Cow;
+
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body as HttpBody;
 use aws_lambda_events::http::HeaderValue;
@@ -75,13 +77,20 @@ impl Answer {
 /// An error as a direct caller gets it: `errorType` is the code.
 #[derive(Debug)]
 pub struct FunctionError {
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
+}
+
+impl FunctionError {
+    /// What another function failed with, for the caller of this one.
+    pub(crate) fn passed(code: String, message: String) -> Self {
+        Self { code: code.into(), message }
+    }
 }
 
 impl From<FunctionError> for Diagnostic {
     fn from(error: FunctionError) -> Self {
-        Self { error_type: error.code.to_owned(), error_message: error.message }
+        Self { error_type: error.code.into_owned(), error_message: error.message }
     }
 }
 
@@ -138,7 +147,7 @@ impl Origin {
 
 impl From<Error> for FunctionError {
     fn from(error: Error) -> Self {
-        Self { code: error.code().name, message: error.to_string() }
+        Self { code: error.code().name.into(), message: error.to_string() }
     }
 }
 
@@ -153,6 +162,7 @@ fn merged(event: ApiGatewayV2httpRequest) -> Result<Fields, Error> {
     let mut fields = Fields::default();
     let route = event.route_key.as_deref().and_then(|route| route.split_once(" /"));
     fields.set_resource(route.and_then(|(_, path)| path.split('/').next()));
+    fields.set_method(route.map(|(method, _)| method));
     for pair in event.raw_query_string.iter().flat_map(|query| query.split('&')) {
         if !pair.is_empty() {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -194,7 +204,7 @@ fn query(text: &str) -> Result<String, Error> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     decoded
-        .map(std::borrow::Cow::into_owned)
+        .map(Cow::into_owned)
         .map_err(|_| Error::Malformed("The query of the request is not UTF-8.".into()))
 }
 

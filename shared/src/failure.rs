@@ -110,6 +110,19 @@ impl Failure {
         }
     }
 
+    /// Whether the same call may be done if it is made again later.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self.kind {
+            Kind::Broken | Kind::Busy | Kind::Silent => true,
+            Kind::Denied | Kind::Key | Kind::Missing | Kind::Other => false,
+        }
+    }
+
+    /// Whether the key itself is what cannot be used.
+    pub(crate) fn is_of_key(&self) -> bool {
+        matches!(self.kind, Kind::Key)
+    }
+
     /// AWS's own code for the error.
     pub(crate) fn code(&self) -> &str {
         &self.code

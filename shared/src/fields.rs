@@ -10,10 +10,12 @@ use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::coffer::Coffer;
+use crate::coffer::hint::{Hint, Hints, Whose};
 use crate::context::Context;
 use crate::error::Error;
 use crate::generate::{Class, Rules};
 use crate::moment::Moment;
+use crate::name::Name;
 use crate::secret::Secret;
 
 /// The fields of one request, wherever they came from.
@@ -26,6 +28,8 @@ pub struct Fields {
     known: Vec<&'static str>,
     /// The resource of the API that was called.
     resource: Option<String>,
+    /// The method that it was called with.
+    method: Option<String>,
 }
 
 enum Field {
@@ -107,6 +111,30 @@ impl Fields {
     pub fn resource(&mut self, name: &'static str) -> Result<Option<String>, Error> {
         match self.resource.take() {
             Some(resource) => Ok(Some(resource)),
+            None => self.text(name),
+        }
+    }
+
+    /// Notes which method of the API was called.
+    pub(crate) fn set_method(&mut self, method: Option<&str>) {
+        self.method = method.map(str::to_owned);
+    }
+
+    /// What is to be done: over HTTP by the method that was called, for policies on the API's
+    /// paths decide who may call which; directly, by the field of this name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no text.
+    pub fn verb(
+        &mut self,
+        name: &'static str,
+        methods: &[(&str, &str)],
+    ) -> Result<Option<String>, Error> {
+        match self.method.take() {
+            Some(method) => {
+                let verb = methods.iter().find(|(each, _)| *each == method);
+                Ok(verb.map(|(_, verb)| (*verb).to_owned()))
+            }
             None => self.text(name),
         }
     }
@@ -236,6 +264,19 @@ impl Fields {
         }
     }
 
+    /// The encryption context, if one is given.
+    ///
+    /// # Errors
+    /// As [`Fields::context`].
+    pub fn optional_context(&mut self, name: &'static str) -> Result<Option<Context>, Error> {
+        if self.has(name) {
+            self.context(name).map(Some)
+        } else {
+            self.known.push(name);
+            Ok(None)
+        }
+    }
+
     /// The encryption context: a map of text; empty if not said.
     ///
     /// # Errors
@@ -262,7 +303,15 @@ impl Fields {
         Context::new(pairs)
     }
 
-    fn object(&mut self, name: &'static str, path: &'static str) -> Result<Option<Self>, Error> {
+    /// An object, with fields of its own that are called by `path` in messages.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else, or a field given twice.
+    pub fn object(
+        &mut self,
+        name: &'static str,
+        path: &'static str,
+    ) -> Result<Option<Self>, Error> {
         let Some(field) = self.take(name) else {
             return Ok(None);
         };
@@ -301,6 +350,55 @@ impl Fields {
         if several.is_empty() { Err(self.wrong(name, what)) } else { Ok(several) }
     }
 
+    /// What is known of legacy rows: `contexts` and `dialects`, arrays of objects with a `name`, a
+    /// `prefix` or neither, and a `context` or a `dialect`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else, or more than [`Hints::MAX`].
+    pub fn hints(&mut self) -> Result<Hints, Error> {
+        let mut hints = Vec::new();
+        for mut each in self.objects("contexts", "contexts[].")? {
+            let whose = each.whose()?;
+            let context = Some(each.context("context")?);
+            each.finish()?;
+            hints.push(Hint { whose, context, dialect: None });
+        }
+        for mut each in self.objects("dialects", "dialects[].")? {
+            let whose = each.whose()?;
+            let dialect = each.required_text("dialect")?.parse().map_err(|()| {
+                each.wrong("dialect", "is credstash, credentials-haskell or rucredstash-le32")
+            })?;
+            each.finish()?;
+            hints.push(Hint { whose, context: None, dialect: Some(dialect) });
+        }
+        if hints.len() > Hints::MAX {
+            return Err(Error::invalid(
+                "`contexts` and `dialects` have at most 1000 entries. Use prefixes.",
+            ));
+        }
+        Ok(Hints::new(hints))
+    }
+
+    fn whose(&mut self) -> Result<Whose, Error> {
+        let name = self.text("name")?.map(|name| Name::of_any_client(&name)).transpose()?;
+        match (name, self.parsed("prefix")?) {
+            (None, None) => Ok(Whose::All),
+            (Some(name), None) => Ok(Whose::Name(name)),
+            (None, Some(prefix)) => Ok(Whose::Prefix(prefix)),
+            (Some(_), Some(_)) => Err(self.wrong("prefix", "goes without `name`")),
+        }
+    }
+
+    fn objects(&mut self, name: &'static str, path: &'static str) -> Result<Vec<Self>, Error> {
+        let Some(field) = self.take(name) else { return Ok(Vec::new()) };
+        let entries: Vec<Entries> = self.json(name, field, "is an array of objects")?;
+        let each = |entries: Entries| {
+            let mut fields = Self { path, ..Self::default() };
+            fields.add_entries(entries).map(|()| fields)
+        };
+        entries.into_iter().map(each).collect()
+    }
+
     /// The rules of a value to be generated: `generate`, an object with `length`,
     /// `exclude_characters`, `exclude_lowercase`, `exclude_uppercase`, `exclude_numbers`,
     /// `exclude_punctuation` and `require_each_included_type`.
@@ -312,12 +410,7 @@ impl Fields {
         let length = fields.number("length")?.unwrap_or(Rules::DEFAULT_LENGTH);
         let excluded = fields.text("exclude_characters")?.unwrap_or_default();
         let mut classes = Vec::new();
-        for (name, class) in [
-            ("exclude_lowercase", Class::Lowercase),
-            ("exclude_uppercase", Class::Uppercase),
-            ("exclude_numbers", Class::Numbers),
-            ("exclude_punctuation", Class::Punctuation),
-        ] {
+        for (class, name) in Class::ALL {
             if !fields.flag(name)? {
                 classes.push(class);
             }

@@ -10,11 +10,13 @@ use crate::secret::Secret;
 
 /// Which values may be generated. The rules and the four classes are those of AWS Secrets
 /// Manager's `GetRandomPassword`.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     length: usize,
     classes: Vec<Vec<u8>>,
     require_each: bool,
+    /// The classes and the characters that were excluded, to tell the rules as they were given.
+    excluded: (Vec<Class>, String),
 }
 
 /// A class of characters.
@@ -31,6 +33,14 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them, each with the field by which a request excludes it.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Lowercase, "exclude_lowercase"),
+        (Self::Uppercase, "exclude_uppercase"),
+        (Self::Numbers, "exclude_numbers"),
+        (Self::Punctuation, "exclude_punctuation"),
+    ];
+
     fn has(self, byte: u8) -> bool {
         match self {
             Self::Lowercase => byte.is_ascii_lowercase(),
@@ -65,6 +75,8 @@ impl Rules {
             let allowed = |byte: &u8| class.has(*byte) && !excluded.contains(char::from(*byte));
             (b'!'..=b'~').filter(allowed).collect()
         };
+        let absent = Class::ALL.map(|(class, _)| class).into_iter();
+        let absent = absent.filter(|class| !classes.contains(class)).collect();
         let classes: Vec<_> = classes.iter().map(left).filter(|left| !left.is_empty()).collect();
         if classes.is_empty() {
             return Err(Error::invalid("`generate` excludes every character."));
@@ -73,7 +85,60 @@ impl Rules {
         if require_each && length < classes.len() {
             return Err(Error::invalid("`generate.length` is too short to require each class."));
         }
-        Ok(Self { length, classes, require_each })
+        Ok(Self { length, classes, require_each, excluded: (absent, excluded.to_owned()) })
+    }
+
+    /// What `generate` gives if nothing is said.
+    ///
+    /// # Errors
+    /// None: these rules can be satisfied.
+    pub fn plain() -> Result<Self, Error> {
+        Self::new(Self::DEFAULT_LENGTH, &Class::ALL.map(|(class, _)| class), "", false)
+    }
+
+    /// The rules as a request gives them.
+    #[must_use]
+    pub fn shown(&self) -> Shown<'_> {
+        let (classes, characters) = &self.excluded;
+        let excluded = |class| classes.contains(&class).then_some(true);
+        Shown {
+            length: self.length,
+            exclude_characters: Some(characters.as_str()).filter(|text| !text.is_empty()),
+            exclude_lowercase: excluded(Class::Lowercase),
+            exclude_uppercase: excluded(Class::Uppercase),
+            exclude_numbers: excluded(Class::Numbers),
+            exclude_punctuation: excluded(Class::Punctuation),
+            require_each_included_type: self.require_each.then_some(true),
+        }
+    }
+
+    /// The rules as the ledger keeps them; what is not said is left out.
+    #[must_use]
+    pub fn to_row(&self) -> Row {
+        let length = Attribute::Number(self.length.to_string());
+        let mut row = Row::from([("length".to_owned(), length)]);
+        let (classes, characters) = &self.excluded;
+        let named = Class::ALL.into_iter().filter(|(class, _)| classes.contains(class));
+        let each = self.require_each.then_some("require_each_included_type");
+        let flags = named.map(|(_, field)| field).chain(each);
+        row.extend(flags.map(|field| (field.to_owned(), Attribute::Flag(true))));
+        if !characters.is_empty() {
+            let characters = Attribute::Text(characters.clone());
+            row.insert("exclude_characters".to_owned(), characters);
+        }
+        row
+    }
+
+    /// The rules that [`Rules::to_row`] gave; none where a row has no such rules.
+    #[must_use]
+    pub fn of_row(row: &Row) -> Option<Self> {
+        let set = |field: &str| row.get(field).is_some_and(Attribute::is_set);
+        let classes = Class::ALL.into_iter().filter(|(_, field)| !set(field));
+        let classes: Vec<_> = classes.map(|(class, _)| class).collect();
+        let length = u64::try_from(row.get("length")?.integer()?).ok()?;
+        let characters = row.get("exclude_characters").and_then(Attribute::text);
+        let each = set("require_each_included_type");
+        Self::new(length, &classes, characters.unwrap_or_default(), each).ok()
     }
 
     /// What can be seen of the rules, so that two requests can be compared.
@@ -107,6 +172,24 @@ impl Rules {
     }
 }
 
+/// Rules as a request gives them; what is not said is left out.
+#[derive(Debug, serde::Serialize)]
+pub struct Shown<'a> {
+    length: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclude_characters: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclude_lowercase: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclude_uppercase: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclude_numbers: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclude_punctuation: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    require_each_included_type: Option<bool>,
+}
+
 fn fill(value: &mut [u8], alphabet: &[u8], random: &mut impl Rng) {
     for byte in value {
         // The range is never empty: an alphabet has a character at least.
@@ -127,6 +210,17 @@ mod tests {
 
     fn drawn(rules: &Rules) -> Vec<u8> {
         rules.draw().unwrap().into_bytes()
+    }
+
+    #[test]
+    fn rules_are_kept_as_they_were_given() {
+        for rules in [
+            Rules::new(32, &ALL, "", false).unwrap(),
+            Rules::new(9, &ALL[1..3], "0Oé", true).unwrap(),
+        ] {
+            assert_eq!(Rules::of_row(&rules.to_row()), Some(rules));
+        }
+        assert_eq!(Rules::of_row(&Row::new()), None);
     }
 
     proptest! {

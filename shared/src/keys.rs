@@ -1,11 +1,17 @@
-//! Data keys from KMS: made and wrapped for a put, unwrapped for a get.
+//! Data keys from KMS: made and wrapped for a put, unwrapped for a get, and wrapped anew.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_kms::Client;
+use aws_sdk_kms::config::Builder;
+use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::operation::decrypt::DecryptError;
+use aws_sdk_kms::operation::re_encrypt::ReEncryptError;
 use aws_sdk_kms::primitives::Blob;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
@@ -13,14 +19,32 @@ use sha2::{Digest, Sha256};
 use crate::context::Context;
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::pace::Pace;
 use crate::secret::DataKey;
 
-/// The KMS key of the stack.
+/// The KMS key of the stack, and those it had before.
 #[derive(Debug)]
 pub struct Keys {
     client: Client,
-    key_id: String,
+    /// The stack's key, then the retired ones.
+    key_ids: Vec<String>,
     cache: Cache,
+    pace: Pace,
+    /// Which key wrapped what was wrapped anew last: most likely the next one, too.
+    wrapped_by: AtomicUsize,
+}
+
+/// What a data key becomes that is wrapped anew.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rewrapped {
+    /// The same data key, as the stack's key wraps it now.
+    Anew(Vec<u8>),
+    /// Nothing: it is wrapped by the stack's key and the newest of its key material.
+    Current,
+    /// KMS refuses the pair of wrapped key and context: one of the two is not what it was.
+    Refused,
+    /// The wrapped key is neither the stack's key's nor that of a retired one that is enabled.
+    Foreign,
 }
 
 /// What KMS makes of a wrapped key.
@@ -35,11 +59,25 @@ pub enum Unwrapped {
 }
 
 impl Keys {
-    /// `key_id` is the ARN of the stack's key; unwrapped keys are kept for `cache`, zero for not
-    /// at all.
+    /// `key_id` is the ARN of the stack's key, `retired` those of keys that it had before: these
+    /// unwrap what they wrapped and wrap nothing any more. Unwrapped keys are kept for `cache`,
+    /// zero for not at all.
     #[must_use]
-    pub fn new(client: Client, key_id: String, cache: Duration) -> Self {
-        Self { client, key_id, cache: Cache::new(cache) }
+    pub fn new(client: Client, key_id: String, retired: Vec<String>, cache: Duration) -> Self {
+        // Where there are retired keys, most are still wrapped by them.
+        let wrapped_by = AtomicUsize::new(usize::from(!retired.is_empty()));
+        let key_ids = [key_id].into_iter().chain(retired).collect();
+        Self { client, key_ids, cache: Cache::new(cache), pace: Pace::default(), wrapped_by }
+    }
+
+    /// How fast calls to KMS may follow each other.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    fn key_id(&self) -> &str {
+        self.key_ids.first().map_or("", String::as_str)
     }
 
     /// Makes a data key and wraps it under the context. Never cached: the counter block is fixed,
@@ -48,12 +86,14 @@ impl Keys {
     /// # Errors
     /// [`Error::Unavailable`], or [`Error::Invalid`] where KMS refuses the context.
     pub async fn generate(&self, context: &Context) -> Result<(DataKey, Vec<u8>), Error> {
-        let request = self.client.generate_data_key().key_id(&self.key_id).number_of_bytes(64);
-        let answer = request
-            .set_encryption_context(pairs(context))
-            .send()
+        let answer = self
+            .paced(|config| {
+                let request = self.client.generate_data_key().key_id(self.key_id());
+                let request = request.number_of_bytes(64).set_encryption_context(pairs(context));
+                request.customize().config_override(config).send()
+            })
             .await
-            .map_err(|error| Failure::of("kms:GenerateDataKey", &self.key_id, &error))
+            .map_err(|error| Failure::of("kms:GenerateDataKey", self.key_id(), &error))
             .map_err(|failure| match failure.code() {
                 "ValidationException" if !context.is_empty() => Error::invalid(
                     "KMS does not take this `context`. Use fewer, shorter, plain keys and values.",
@@ -67,7 +107,8 @@ impl Keys {
         })
     }
 
-    /// Unwraps a data key under the context that the caller gives.
+    /// Unwraps a data key under the context that the caller gives: with the stack's key, or with
+    /// a retired one that wrapped it.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -76,11 +117,37 @@ impl Keys {
         if let Some(key) = self.cache.get(&id) {
             return Ok(Unwrapped::Key(key));
         }
-        let request = self.client.decrypt().key_id(&self.key_id);
-        let answer = request
-            .ciphertext_blob(Blob::new(wrapped))
-            .set_encryption_context(pairs(context))
-            .send()
+        let mut disabled = None;
+        for key_id in &self.key_ids {
+            match self.unwrap_with(key_id, wrapped, context).await {
+                Ok(Unwrapped::Foreign) => {}
+                Ok(unwrapped) => {
+                    if let Unwrapped::Key(key) = &unwrapped {
+                        self.cache.keep(id, key);
+                    }
+                    return Ok(unwrapped);
+                }
+                // Perhaps another one wrapped it.
+                Err(failure) if failure.is_of_key() => disabled = Some(failure),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        disabled.map_or(Ok(Unwrapped::Foreign), |failure| Err(failure.into()))
+    }
+
+    async fn unwrap_with(
+        &self,
+        key_id: &str,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<Unwrapped, Failure> {
+        let answer = self
+            .paced(|config| {
+                let request = self.client.decrypt().key_id(key_id);
+                let request = request.ciphertext_blob(Blob::new(wrapped));
+                let request = request.set_encryption_context(pairs(context));
+                request.customize().config_override(config).send()
+            })
             .await;
         let answer = match answer {
             Ok(answer) => answer,
@@ -89,22 +156,116 @@ impl Keys {
                     Some(DecryptError::InvalidCiphertextException(_)) => Ok(Unwrapped::Refused),
                     Some(DecryptError::IncorrectKeyException(_)) => Ok(Unwrapped::Foreign),
                     _ => {
-                        let failure = Failure::of("kms:Decrypt", &self.key_id, &error);
+                        let failure = Failure::of("kms:Decrypt", key_id, &error);
                         // KMS validates the blob's length before it looks at it.
                         match failure.code() {
                             "ValidationException" => Ok(Unwrapped::Refused),
+                            _ => Err(failure),
+                        }
+                    }
+                };
+            }
+        };
+        let key = answer.plaintext.map(Blob::into_inner).and_then(DataKey::new);
+        Ok(key.map_or(Unwrapped::Foreign, |key| Unwrapped::Key(Arc::new(key))))
+    }
+
+    /// Has KMS wrap a data key anew, under the stack's key and the same context, without ever
+    /// seeing it. One call, and one more for each key that was tried in vain.
+    ///
+    /// Source: AWS KMS, `ReEncrypt`, whose answer names the key material on both sides.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn rewrap(&self, wrapped: &[u8], context: &Context) -> Result<Rewrapped, Error> {
+        let first = self.wrapped_by.load(Ordering::Relaxed);
+        let others = (0..self.key_ids.len()).filter(|index| *index != first);
+        for index in [first].into_iter().chain(others) {
+            let Some(key_id) = self.key_ids.get(index) else { continue };
+            match self.rewrap_from(key_id, wrapped, context).await? {
+                Rewrapped::Foreign => {}
+                rewrapped => {
+                    self.wrapped_by.store(index, Ordering::Relaxed);
+                    return Ok(rewrapped);
+                }
+            }
+        }
+        Ok(Rewrapped::Foreign)
+    }
+
+    async fn rewrap_from(
+        &self,
+        key_id: &str,
+        wrapped: &[u8],
+        context: &Context,
+    ) -> Result<Rewrapped, Error> {
+        let answer = self
+            .paced(|config| {
+                let request = self.client.re_encrypt().ciphertext_blob(Blob::new(wrapped));
+                let request = request.source_key_id(key_id).destination_key_id(self.key_id());
+                let request = request.set_source_encryption_context(pairs(context));
+                let request = request.set_destination_encryption_context(pairs(context));
+                request.customize().config_override(config).send()
+            })
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                return match error.as_service_error() {
+                    Some(ReEncryptError::InvalidCiphertextException(_)) => Ok(Rewrapped::Refused),
+                    Some(ReEncryptError::IncorrectKeyException(_)) => Ok(Rewrapped::Foreign),
+                    _ => {
+                        let failure = Failure::of("kms:ReEncrypt", key_id, &error);
+                        match failure.code() {
+                            "ValidationException" => Ok(Rewrapped::Refused),
+                            // What a retired key wraps that is disabled stays as it is.
+                            _ if failure.is_of_key() && key_id != self.key_id() => {
+                                Ok(Rewrapped::Foreign)
+                            }
                             _ => Err(failure.into()),
                         }
                     }
                 };
             }
         };
-        let Some(key) = answer.plaintext.map(Blob::into_inner).and_then(DataKey::new) else {
-            return Ok(Unwrapped::Foreign);
-        };
-        let key = Arc::new(key);
-        self.cache.keep(id, &key);
-        Ok(Unwrapped::Key(key))
+        // A key without material that can be told apart has but one.
+        let same_key = answer.source_key_id == answer.key_id;
+        if same_key && answer.source_key_material_id == answer.destination_key_material_id {
+            return Ok(Rewrapped::Current);
+        }
+        let anew = answer.ciphertext_blob.map(Blob::into_inner).map(Rewrapped::Anew);
+        anew.ok_or_else(|| Error::Unavailable {
+            message: "KMS answered without a wrapped key. Try again.".into(),
+            source: "kms:ReEncrypt answered without a ciphertext".into(),
+        })
+    }
+
+    /// Makes a call at its turn. Where there is a pace, the client's own retries are off, so that
+    /// each try has a turn of its own.
+    async fn paced<T, E, F>(&self, call: impl Fn(Builder) -> F) -> Result<T, SdkError<E>>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata,
+        SdkError<E>: RequestId,
+    {
+        if !self.pace.is_limited() {
+            return call(Builder::new()).await;
+        }
+        loop {
+            self.pace.turn().await;
+            let once = Builder::new().retry_config(RetryConfig::disabled());
+            match call(once).await {
+                Err(error) if Failure::of("", "", &error).is_passing() => {
+                    if !self.pace.throttled() {
+                        return Err(error);
+                    }
+                }
+                answer => {
+                    self.pace.answered();
+                    return answer;
+                }
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::chain::Caller;
+use crate::coffer::work::Action;
 use crate::coffer::{Coffer, Legacy, Policy};
 use crate::error::{Code, Error};
 use crate::event::{Answer, FunctionError, Received};
@@ -22,6 +23,8 @@ use crate::fields::Fields;
 use crate::keys::Keys;
 use crate::name::{Label, Name};
 use crate::store::Store;
+
+pub mod relay;
 
 /// One verb: a request that is read from fields and applied to the coffer.
 pub trait Operation: Sized + Send {
@@ -51,27 +54,32 @@ pub trait Operation: Sized + Send {
 /// Runs `O` until Lambda ends the process. A setting that is missing is told to every caller.
 #[must_use]
 pub fn run<O: Operation>() -> ExitCode {
+    start(O::NAME, |settings| async move {
+        let coffer = &settings.coffer().await;
+        let handler = service_fn(|event| handle::<O>(coffer, event));
+        Runtime::new(handler).run().await
+    })
+}
+
+fn start<F>(name: &'static str, serve: impl FnOnce(Settings) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), lambda_runtime::Error>>,
+{
     let settings = Settings::from_environment();
     log(settings.level);
     harden();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = match runtime {
-        Ok(runtime) => runtime.block_on(serve::<O>(settings)),
+        Ok(runtime) => runtime.block_on(serve(settings)),
         Err(error) => Err(error.into()),
     };
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(operation = O::NAME, detail = %error, "the function did not start");
+            tracing::error!(operation = name, detail = %error, "the function did not start");
             ExitCode::FAILURE
         }
     }
-}
-
-async fn serve<O: Operation>(settings: Settings) -> Result<(), lambda_runtime::Error> {
-    let coffer = &settings.coffer().await;
-    let handler = service_fn(|event| handle::<O>(coffer, event));
-    Runtime::new(handler).run().await
 }
 
 /// From event to answer: read, parse, apply, reply; one line in the log.
@@ -146,7 +154,10 @@ async fn within(
 struct Settings {
     table: Option<String>,
     key_arn: Option<String>,
+    retired: Vec<String>,
     ledger: Option<String>,
+    /// Other functions of the stack, by their verbs.
+    functions: Vec<(String, String)>,
     cache: Duration,
     policy: Policy,
     region: Option<String>,
@@ -156,8 +167,8 @@ struct Settings {
 impl Settings {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     fn from_environment() -> Self {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let number = |name| variable(name).and_then(|text| text.parse::<u32>().ok());
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let number = |name: &str| variable(name).and_then(|text| text.parse::<u32>().ok());
         #[cfg(feature = "crash")]
         if let Some(points) = number("COFFER_CRASH_AFTER") {
             crate::store::crash::after(points.into());
@@ -165,7 +176,17 @@ impl Settings {
         Self {
             table: variable("COFFER_TABLE"),
             key_arn: variable("COFFER_KEY_ARN"),
+            retired: variable("COFFER_RETIRED_KEY_ARNS")
+                .map(|arns| arns.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
             ledger: variable("COFFER_LEDGER"),
+            functions: Action::ALL
+                .into_iter()
+                .filter_map(|action| {
+                    let name = format!("COFFER_{}_FUNCTION", action.as_str().to_uppercase());
+                    Some((action.as_str().to_owned(), variable(&name)?))
+                })
+                .collect(),
             cache: Duration::from_secs(number("COFFER_DATA_KEY_CACHE_SECONDS").unwrap_or(0).into()),
             policy: Policy {
                 // Anything but an explicit `read` refuses: a typo must not open more than was
@@ -177,6 +198,9 @@ impl Settings {
                 forced_delete: variable("COFFER_FORCED_DELETE").as_deref() == Some("allow"),
                 history_days: number("COFFER_HISTORY_RETENTION_IN_DAYS").filter(|days| *days > 0),
                 notice_days: number("COFFER_EXPIRY_NOTICE_IN_DAYS").unwrap_or(0),
+                kms_requests_per_second: number("COFFER_ROTATION_KMS_REQUESTS_PER_SECOND")
+                    .unwrap_or(1)
+                    .max(1),
             },
             region: variable("AWS_REGION"),
             level: variable("AWS_LAMBDA_LOG_LEVEL")
@@ -194,7 +218,7 @@ impl Settings {
                 warm_kms(client).await;
             }
         });
-        let keys = kms.map(|(client, arn)| Keys::new(client, arn, self.cache));
+        let keys = kms.map(|(client, arn)| Keys::new(client, arn, self.retired, self.cache));
         let store = self.table.map(|table| Store::new(dynamodb, table, self.ledger));
         Coffer::new(keys, store, self.policy)
     }

@@ -11,12 +11,12 @@
 //!
 //! | room | what it is for | what it may not know |
 //! |---|---|---|
-//! | [`secret`], [`name`], [`context`], [`moment`], [`generate`] | the words, right once made | AWS |
+//! | [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`] | the words, right once made | AWS |
 //! | [`row`], [`envelope`] | rows, sealed and opened; pure functions | AWS, async, tables |
 //! | [`chain`] | what was done to a name, entry by entry; pure functions | AWS, async, tables |
 //! | [`keys`] | data keys from KMS | DynamoDB, the layout of a row's ciphertext |
 //! | [`store`] | rows in DynamoDB, live and in the ledger | KMS, plaintext |
-//! | [`pause`] | the time between two tries | what is tried |
+//! | [`pause`], [`pace`] | the time between two tries, and between two calls | what is tried |
 //! | [`failure`] | what AWS answers when it does not do its part | what was asked for |
 //! | [`coffer`] | one file a verb | Lambda, HTTP, JSON |
 //! | [`fields`], [`cursor`], [`document`], [`event`] | requests read, answers written | crypto |
@@ -35,13 +35,14 @@ pub mod error;
 pub mod event;
 pub mod failure;
 pub mod fields;
-
 pub mod generate;
 pub mod keys;
 pub mod lambda;
 pub mod moment;
 pub mod name;
+pub mod pace;
 pub mod pause;
 pub mod row;
+pub mod schedule;
 pub mod secret;
 pub mod store;

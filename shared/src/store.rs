@@ -18,12 +18,18 @@ use crate::row::{Attribute, Row};
 #[cfg(feature = "crash")]
 pub mod crash;
 pub mod ledger;
+pub mod policy;
+pub mod run;
 pub mod transaction;
+pub mod walk;
 
 /// The index of names: describing attributes only, never a key, a ciphertext or a MAC.
 const NAMES: &str = "names";
 /// The index of revisions within a name.
 const REVISION: &str = "revision";
+
+/// What a version says of itself that the next one may have from it.
+const DESCRIBED: &[&str] = &["comment", "context", "name", "seal", "version"];
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -68,6 +74,17 @@ impl Place {
         let part = |name: &str| item.get(name).map(|value| (name.to_owned(), value.clone()));
         self.0.into_iter().filter_map(part).collect()
     }
+
+    fn to_item(self, key: Key) -> Item {
+        let values = [key.name, key.version].map(AttributeValue::S);
+        self.0.map(str::to_owned).into_iter().zip(values).collect()
+    }
+
+    fn read(self, item: &Item) -> Option<Key> {
+        let part = |name: &str| item.get(name)?.as_s().ok().cloned();
+        let [name, sort] = self.0;
+        Some(Key { name: part(name)?, version: part(sort)? })
+    }
 }
 
 /// Some rows of the names index, and where the next ones begin.
@@ -94,11 +111,6 @@ impl Key {
     pub fn of(row: &Row) -> Option<Self> {
         let part = |name: &str| row.get(name).and_then(Attribute::text).map(str::to_owned);
         Some(Self { name: part("name")?, version: part("version")? })
-    }
-
-    fn into_item(self) -> Item {
-        let part = |name: &str, value| (name.to_owned(), AttributeValue::S(value));
-        HashMap::from([part("name", self.name), part("version", self.version)])
     }
 }
 
@@ -157,6 +169,15 @@ impl Store {
             .expression_attribute_values(":version", AttributeValue::S(label.as_str().to_owned()))
             .consistent_read(true);
         Ok(self.send(query, None).await?.0.into_iter().find_map(Live::of))
+    }
+
+    /// What the newest version says of itself, strongly consistent: no ciphertext, no key.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn described(&self, name: &Name) -> Result<Option<Row>, Error> {
+        let query = self.query(name).consistent_read(true).scan_index_forward(false).limit(1);
+        Ok(self.send(ledger::only(DESCRIBED, query), None).await?.0.into_iter().next().map(row_of))
     }
 
     /// The `count` highest versions, highest first, strongly consistent.
@@ -233,7 +254,7 @@ impl Store {
             .table_name(&self.table)
             .index_name(NAMES)
             .limit(limit)
-            .set_exclusive_start_key(after.map(Key::into_item));
+            .set_exclusive_start_key(after.map(|key| Place::VERSION.to_item(key)));
         if let Some(prefix) = prefix {
             let mut clauses = vec!["#name = :prefix".to_owned()];
             scan = scan
@@ -266,7 +287,7 @@ impl Store {
             .scan()
             .table_name(&self.table)
             .index_name(NAMES)
-            .set_exclusive_start_key(after.map(Key::into_item))
+            .set_exclusive_start_key(after.map(|key| Place::VERSION.to_item(key)))
             .filter_expression("#expires_at > :from AND #expires_at <= :to")
             .expression_attribute_names("#expires_at", "expires_at")
             .expression_attribute_values(":from", number(from))
@@ -290,7 +311,7 @@ impl Store {
             .index_name(NAMES)
             .scan_index_forward(false)
             .limit(limit)
-            .set_exclusive_start_key(after.map(Key::into_item));
+            .set_exclusive_start_key(after.map(|key| Place::VERSION.to_item(key)));
         let (items, last) = self.send(query, Some(NAMES)).await?;
         Ok(Page { rows: items.into_iter().map(row_of).collect(), last })
     }
@@ -305,14 +326,9 @@ impl Store {
     }
 
     async fn scan(&self, scan: ScanFluentBuilder) -> Result<Page, Error> {
-        let resource = self.resource(Some(NAMES));
-        let answer = scan
-            .send()
-            .await
-            .map_err(|error| Error::from(Failure::of("dynamodb:Scan", resource, &error)))?;
-        let last = answer.last_evaluated_key.map(row_of).as_ref().and_then(Key::of);
-        let rows = answer.items.unwrap_or_default().into_iter().map(row_of).collect();
-        Ok(Page { rows, last })
+        let (items, last) = scanned(scan, self.resource(Some(NAMES))).await?;
+        let last = last.and_then(|item| Place::VERSION.read(&item));
+        Ok(Page { rows: items.into_iter().map(row_of).collect(), last })
     }
 
     async fn send(
@@ -321,7 +337,7 @@ impl Store {
         index: Option<&str>,
     ) -> Result<(Vec<Item>, Option<Key>), Error> {
         let (items, last) = queried(query, self.resource(index)).await?;
-        Ok((items, last.map(row_of).as_ref().and_then(Key::of)))
+        Ok((items, last.and_then(|item| Place::VERSION.read(&item))))
     }
 
     fn resource(&self, index: Option<&str>) -> String {
@@ -340,6 +356,17 @@ async fn queried(
     let answer = Box::pin(query.send())
         .await
         .map_err(|error| Error::from(Failure::of("dynamodb:Query", resource, &error)))?;
+    Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
+}
+
+/// What a scan answers, and the key of the last item if there may be more.
+async fn scanned(
+    scan: ScanFluentBuilder,
+    resource: String,
+) -> Result<(Vec<Item>, Option<Item>), Error> {
+    let answer = Box::pin(scan.send())
+        .await
+        .map_err(|error| Error::from(Failure::of("dynamodb:Scan", resource, &error)))?;
     Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
 }
 

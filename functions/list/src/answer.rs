@@ -3,6 +3,7 @@
 use coffer::chain::Broken;
 use coffer::coffer::history::Event;
 use coffer::coffer::list::Description;
+use coffer::coffer::run::Report;
 use coffer::cursor::Cursor;
 
 #[derive(serde::Serialize)]
@@ -28,4 +29,12 @@ pub(crate) struct Verified<'a> {
     pub(crate) entries: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) broken: Vec<Broken>,
+}
+
+#[derive(serde::Serialize)]
+pub(crate) struct Reported {
+    #[serde(flatten)]
+    pub(crate) report: Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<Cursor>,
 }

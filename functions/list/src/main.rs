@@ -1,4 +1,5 @@
-//! list: names with their newest version, the versions of one name, or what was done to it.
+//! list: names with their newest version, the versions of one name, what was done to it, or how a
+//! rotation stands.
 
 mod answer;
 
@@ -6,6 +7,7 @@ use std::process::ExitCode;
 
 use coffer::chain::Caller;
 use coffer::coffer::Coffer;
+use coffer::coffer::work::Action;
 use coffer::cursor::Cursor;
 use coffer::error::Error;
 use coffer::event::Answer;
@@ -13,13 +15,14 @@ use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
 use coffer::name::{Name, Prefix};
 
-use crate::answer::{Found, Listed, Verified};
+use crate::answer::{Found, Listed, Reported, Verified};
 
 enum Request {
     Names(Option<Prefix>, Page),
     Versions(Name, Page),
     History(Name, Page),
     Verify(Name),
+    Report(Action, Page),
 }
 
 struct Page {
@@ -41,12 +44,16 @@ impl Operation for Request {
         }
         let limit = fields.limit("limit")?.unwrap_or(Coffer::DEFAULT_LIMIT);
         let page = Page { next: fields.parsed("next")?, limit };
+        if matches!(resource.as_deref(), Some("report" | "reports")) {
+            return Ok(Self::Report(fields.required("action")?, page));
+        }
         match (resource.as_deref(), name, prefix) {
             (None | Some("names"), None, prefix) => Ok(Self::Names(prefix, page)),
             (None | Some("versions"), Some(name), None) => Ok(Self::Versions(name, page)),
             (Some("history"), Some(name), None) => Ok(Self::History(name, page)),
             _ => Err(Error::invalid(
-                "`list` is names, of all or of a `prefix`, or versions or history of a `name`.",
+                "`list` is names, of all or of a `prefix`, versions or history of a `name`, or \
+                 report of an `action`.",
             )),
         }
     }
@@ -54,6 +61,7 @@ impl Operation for Request {
     fn name(&self) -> Option<&Name> {
         match self {
             Self::Names(prefix, _) => prefix.as_ref().map(Prefix::name),
+            Self::Report(..) => None,
             Self::Versions(name, _) | Self::History(name, _) | Self::Verify(name) => Some(name),
         }
     }
@@ -72,6 +80,12 @@ impl Operation for Request {
             Self::History(name, mut page) => {
                 let told = coffer.history(&name, after(&mut page), page.limit).await?;
                 (Found::Events(told.events), told.next)
+            }
+            Self::Report(action, mut page) => {
+                let after = after(&mut page);
+                let mut report = coffer.report(action, after, page.limit).await?;
+                let next = report.next.take().map(Cursor);
+                return Answer::json(&Reported { report, next });
             }
             Self::Verify(name) => {
                 let verified = coffer.verify(&name).await?;

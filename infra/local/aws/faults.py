@@ -5,12 +5,13 @@
 internal one), `delay` (of `seconds`), `lost` (done, but answered with an internal error), or for a
 transaction `conflict` (with another) or `busy` (throttled in one of its writes). Without `count` a
 fault stays. `POST /_local/calls` answers the calls since the last time, as
-`{"kms:Decrypt": 3}`.
+`{"kms:Decrypt": 3}`, and `POST /_local/rates` the most of them that any second held.
 """
 
 import asyncio
 import json
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 
 import ministack.app
 from ministack.core.responses import error_response_json, json_response
@@ -25,6 +26,7 @@ CANCELLED = {"conflict": "TransactionConflict", "busy": "ThrottlingError"}
 
 faults = []
 calls = Counter()
+times = defaultdict(list)
 
 
 def due(service, operation):
@@ -38,6 +40,15 @@ def due(service, operation):
                 fault["count"] = left - 1
             return fault
     return None
+
+
+def most_in_a_second(moments):
+    most, first = 0, 0
+    for last, moment in enumerate(moments):
+        while moments[first] <= moment - 1:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def cancelled(code, writes):
@@ -55,6 +66,7 @@ def faulty(service, inner):
     async def handle(method, path, headers, body, query):
         operation = operation_of(headers)
         calls[f"{service}:{operation}"] += 1
+        times[f"{service}:{operation}"].append(time.monotonic())
         fault = due(service, operation)
         kind = fault and fault["kind"]
         if kind == "throttle":
@@ -86,7 +98,10 @@ def install():
         if (method, path) == ("POST", "/_local/calls"):
             answer = json_response(dict(calls))
             calls.clear()
+            times.clear()
             return answer
+        if (method, path) == ("POST", "/_local/rates"):
+            return json_response({name: most_in_a_second(of) for name, of in times.items()})
         return await inner(path, method, body)
 
     ministack.app._handle_admin_config_request = handle_admin_request

@@ -7,7 +7,7 @@ from ministack.services import dynamodb, iam, kms
 
 from .request import body_of, key_of
 
-WORD = re.compile(r"(?<![:\w.])#?[A-Za-z_]\w*(?!\w*\s*\()")
+WORD = re.compile(r"(?<![:\w.#])#?[A-Za-z_]\w*(?!\w*\s*\()")
 OPERATORS = {"AND", "OR", "NOT", "IN", "BETWEEN", "SET", "REMOVE", "ADD", "DELETE"}
 EXPRESSIONS = (
     "ProjectionExpression",

@@ -1,4 +1,5 @@
-"""KMS as AWS answers: tampered blobs and wrong keys refused, sizes limited, ReEncrypt there."""
+"""KMS as AWS answers: tampered blobs and wrong keys refused, sizes limited, ReEncrypt there, and key
+material that a rotation renews: each blob says under which it was wrapped."""
 
 import base64
 import hashlib
@@ -13,6 +14,8 @@ from ministack.services import kms
 
 from .request import body_of, key_of, operation_of, unbase64
 
+# Behind ministack's blob: the number of the key material, and a tag over all of it.
+MATERIAL = 4
 TAG = 32
 # ministack's blob: 36 bytes of key id before IV, ciphertext and its own tag.
 KEY_ID = 36
@@ -27,34 +30,50 @@ def tag(key, blob):
     return hmac.new(key["_symmetric_key"], b"t" + blob, hashlib.sha256).digest()
 
 
+def material_id(key, number):
+    """The id of a key's material, the first one's or that of its so manieth rotation."""
+    return hashlib.sha256(f"{key['KeyId']} {number}".encode()).hexdigest()
+
+
+def newest(key):
+    return len(key.get("_rotations", []))
+
+
 def tagged(key, response):
-    """The response with its blob's tag appended."""
+    """The response with its blob's material and tag appended."""
     status, headers, body = response
     if status != 200:
         return response
     answer = json.loads(body)
-    blob = unbase64(answer["CiphertextBlob"])
+    blob = unbase64(answer["CiphertextBlob"]) + newest(key).to_bytes(MATERIAL, "big")
     answer["CiphertextBlob"] = base64.b64encode(blob + tag(key, blob)).decode()
+    answer["KeyMaterialId"] = material_id(key, newest(key))
     return status, headers, json.dumps(answer).encode()
 
 
 def untagged(blob, key_id):
-    """The key of a blob and the blob without its tag, or the error that AWS gives."""
-    key = key_of(blob[:KEY_ID].decode("utf8", "ignore")) if len(blob) > KEY_ID + TAG else None
+    """The key of a blob, the blob as ministack made it and the id of its key material, or the
+    error that AWS gives."""
+    whole = len(blob) > KEY_ID + MATERIAL + TAG
+    key = key_of(blob[:KEY_ID].decode("utf8", "ignore")) if whole else None
     if key is None or "_symmetric_key" not in key:
-        return None, None, error("InvalidCiphertextException")
+        return None, None, None, error("InvalidCiphertextException")
     if key_id:
         wanted = key_of(key_id)
         if wanted is None:
-            return None, None, error("NotFoundException", f"Key '{key_id}' does not exist")
+            return None, None, None, error("NotFoundException", f"Key '{key_id}' does not exist")
         if wanted["KeyId"] != key["KeyId"]:
-            return None, None, error(
+            # A key that cannot be used says so before it looks at what it is to unwrap.
+            if wanted.get("KeyState") == "Disabled":
+                return None, None, None, error("DisabledException", f"{wanted['Arn']} is disabled.")
+            return None, None, None, error(
                 "IncorrectKeyException",
                 "The key ID in the request does not identify a CMK that can perform this operation.",
             )
     if not hmac.compare_digest(tag(key, blob[:-TAG]), blob[-TAG:]):
-        return None, None, error("InvalidCiphertextException")
-    return key, blob[:-TAG], None
+        return None, None, None, error("InvalidCiphertextException")
+    number = int.from_bytes(blob[-TAG - MATERIAL : -TAG], "big")
+    return key, blob[: -TAG - MATERIAL], material_id(key, number), None
 
 
 def refused_reencrypt_to(headers, request):
@@ -121,7 +140,7 @@ def install():
             asymmetric = key_of(key_id)
             if decrypt and asymmetric and "_private_key" in asymmetric:
                 return await call(operation, request)
-            key, blob, refused = untagged(unbase64(request.get("CiphertextBlob")), key_id)
+            key, blob, material, refused = untagged(unbase64(request.get("CiphertextBlob")), key_id)
             if refused:
                 return refused
             context = request.get("EncryptionContext" if decrypt else "SourceEncryptionContext")
@@ -150,6 +169,8 @@ def install():
                 return wrapped
             answer = json.loads(wrapped[2])
             answer["SourceKeyId"] = key["Arn"]
+            answer["SourceKeyMaterialId"] = material
+            answer["DestinationKeyMaterialId"] = answer.pop("KeyMaterialId")
             for side in ("Source", "Destination"):
                 answer[f"{side}EncryptionAlgorithm"] = "SYMMETRIC_DEFAULT"
             return json_response(answer)

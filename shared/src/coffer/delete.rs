@@ -51,8 +51,8 @@ pub struct Deleted {
 
 /// How many versions one transaction moves, each in two writes, beside its event and the head.
 pub(super) const MOVED: i32 = 49;
-/// How many versions one transaction removes.
-const REMOVED: i32 = 98;
+/// How many versions one transaction removes, beside its event, the head and a policy.
+const REMOVED: i32 = 97;
 
 impl Coffer {
     /// Deletes one version or all. The oldest go first, each transaction with its event, and the
@@ -135,6 +135,10 @@ impl Coffer {
             let (labels, live) = if buried.is_empty() {
                 for live in &batch.rows {
                     transaction.remove_version(store, live.item());
+                }
+                // Nothing is left to renew, and whoever puts the name anew did not ask for it.
+                if batch.last {
+                    transaction.remove_policy(store, name);
                 }
                 (batch.labels(), true)
             } else {

@@ -17,8 +17,9 @@ use crate::store::Store;
 use crate::store::ledger::Token;
 use crate::store::transaction::{Committed, Transaction};
 
-use super::Coffer;
 use super::once::Once;
+use super::policy::Rotation;
+use super::{Coffer, not_found};
 
 /// A secret to be put.
 #[derive(Debug)]
@@ -103,7 +104,23 @@ impl Coffer {
         token: Option<Token>,
         caller: &Caller,
     ) -> Result<Vec<Stored>, Error> {
+        self.write(puts, token, None, caller).await
+    }
+
+    /// Puts, and with a rotation policy notes in the same transaction when it is due again.
+    ///
+    /// # Errors
+    /// As [`Coffer::put`]; with a policy [`Error::Renewed`] where it is not what was read any
+    /// more, and [`Error::NotFound`] where the name has no version to follow.
+    pub(super) async fn write(
+        &self,
+        puts: Vec<Put>,
+        token: Option<Token>,
+        rotation: Option<&Rotation>,
+        caller: &Caller,
+    ) -> Result<Vec<Stored>, Error> {
         let store = self.ledger()?;
+        let follows = rotation.is_some();
         // Each is two writes, and the token is one.
         if puts.len() * 2 + usize::from(token.is_some()) > Transaction::MAX_WRITES {
             return Err(Error::TooLarge(
@@ -122,7 +139,8 @@ impl Coffer {
         let drafts = async {
             let several = puts.len() > 1;
             let drafts = iter(puts.into_iter().enumerate()).map(|(index, put)| async move {
-                Box::pin(self.draft(store, put)).await.map_err(|error| at(index, several, error))
+                let draft = Box::pin(self.draft(store, put, follows)).await;
+                draft.map_err(|error| at(index, several, error))
             });
             drafts.buffered(Self::PREPARED).try_collect::<Vec<_>>().await
         };
@@ -135,29 +153,31 @@ impl Coffer {
 
         let mut pause = Pause::default();
         loop {
-            let written = self.written(store, &drafts, once.as_ref(), caller)?;
-            let (stale, there) = match store.commit(written.transaction).await? {
+            let written = self.written(store, &drafts, once.as_ref(), rotation, caller)?;
+            let (refused, stale) = match store.commit(written.transaction).await? {
                 Committed::Done => {
                     attest(store, written.heads).await;
                     return Ok(written.stored);
                 }
                 Committed::Refused(failed) => {
-                    let asked = |index: &usize| {
-                        let draft = drafts.get(index / written.step);
-                        index.is_multiple_of(written.step)
-                            && draft.is_some_and(|d| d.asked.is_some())
-                    };
-                    let there = failed.iter().find(|index| asked(index)).copied();
-                    let stale = failed.into_iter().map(|index| index / written.step);
-                    (stale.collect(), there.map(|index| index / written.step))
+                    let stale = failed.iter().map(|index| index / written.step).collect();
+                    (failed, stale)
                 }
-                Committed::Conflict => ((0..drafts.len()).collect::<Vec<_>>(), None),
+                Committed::Conflict => (Vec::new(), (0..drafts.len()).collect::<Vec<_>>()),
             };
+            let asked = |index: &&usize| {
+                let draft = drafts.get(*index / written.step);
+                index.is_multiple_of(written.step) && draft.is_some_and(|d| d.asked.is_some())
+            };
+            let there = refused.iter().find(asked).map(|index| index / written.step);
             // Perhaps it was this very request, sent twice.
             if let Some(once) = &once
                 && let Some(stored) = once.answer(store).await?
             {
                 return Ok(stored);
+            }
+            if written.policy.is_some_and(|index| refused.contains(&index)) {
+                return Err(Error::Renewed);
             }
             if let Some(index) = there {
                 let error = Error::Exists(
@@ -178,7 +198,7 @@ impl Coffer {
     }
 
     /// Draws or takes the value, and gets all that its first try needs.
-    async fn draft(&self, store: &Store, put: Put) -> Result<Draft, Error> {
+    async fn draft(&self, store: &Store, put: Put, follows: bool) -> Result<Draft, Error> {
         let secret = match put.value {
             Value::Given(secret) => secret,
             Value::Generated(rules) => rules.draw()?,
@@ -194,12 +214,13 @@ impl Coffer {
         let revision = Revision::random()?;
         let description = describe(&put.name, &revision, &put.context, put.comment, expires_at);
         let (place, data_key) = tokio::try_join!(
-            place(store, &put.name, put.version),
+            place(store, &put.name, put.version, follows),
             self.keys()?.generate(&put.context)
         )?;
         let (tail, version) = place;
         let seal = Seal { secret, description };
-        Ok(Draft { name: put.name, revision, seal, data_key, asked: put.version, version, tail })
+        let (name, asked) = (put.name, put.version);
+        Ok(Draft { name, revision, seal, data_key, asked, follows, version, tail })
     }
 
     /// The transaction of all drafts, as they stand.
@@ -208,8 +229,10 @@ impl Coffer {
         store: &Store,
         drafts: &[Draft],
         once: Option<&Once>,
+        rotation: Option<&Rotation>,
         caller: &Caller,
     ) -> Result<Written, Error> {
+        let act = if rotation.is_some() { Act::Renew } else { Act::Put };
         // Where there is no room for the heads, they follow.
         let headless = drafts.len() * 3 + usize::from(once.is_some()) > Transaction::MAX_WRITES;
         let ttl = self.end_of_history();
@@ -223,7 +246,7 @@ impl Coffer {
                 State::Deleted | State::Anew => State::Anew,
             };
             let versions = vec![Label::from(draft.version)];
-            let change = Change { act: Act::Put, versions, forced: false, state };
+            let change = Change { act, versions, forced: false, state };
             let (event, tail) = draft.tail.follow(&draft.name, &change, caller, ttl, headless);
             let head = tail.to_head(&draft.name);
             bytes += [&row, &event, &head].into_iter().map(row::size).sum::<usize>();
@@ -243,12 +266,17 @@ impl Coffer {
                     .into(),
             ));
         }
+        let now = Moment::now();
+        let policy = rotation.zip(drafts.first()).map(|(rotation, draft)| {
+            let row = rotation.renewed(draft.tail.sequence + 1, now);
+            transaction.put_policy(store, row, Some(rotation.sequence));
+            transaction.len() - 1
+        });
         if let Some(once) = once {
-            let now = Moment::now();
             transaction.put_ending(store, once.entry(&stored, now), now);
         }
         let step = if headless { 2 } else { 3 };
-        Ok(Written { transaction, step, heads, stored })
+        Ok(Written { transaction, step, heads, stored, policy })
     }
 }
 
@@ -264,6 +292,8 @@ struct Draft {
     seal: Seal,
     data_key: (DataKey, Vec<u8>),
     asked: Option<Version>,
+    /// Whether there has to be a version that it follows.
+    follows: bool,
     version: Version,
     tail: Tail,
 }
@@ -271,7 +301,7 @@ struct Draft {
 impl Draft {
     /// The same at the place where it goes now.
     async fn refreshed(self, store: &Store) -> Result<Self, Error> {
-        let (tail, version) = place(store, &self.name, self.asked).await?;
+        let (tail, version) = place(store, &self.name, self.asked, self.follows).await?;
         Ok(Self { version, tail, ..self })
     }
 
@@ -289,6 +319,8 @@ struct Written {
     /// The heads that had no room.
     heads: Vec<Row>,
     stored: Vec<Stored>,
+    /// Which write is the policy's, if there is one.
+    policy: Option<usize>,
 }
 
 /// Where a name's next version goes: the end of its chain, and the version.
@@ -296,9 +328,13 @@ async fn place(
     store: &Store,
     name: &Name,
     asked: Option<Version>,
+    follows: bool,
 ) -> Result<(Tail, Version), Error> {
     let Some(version) = asked else {
         let (tail, highest) = tokio::try_join!(store.tail(name), store.highest(name, 1))?;
+        if follows && highest.is_empty() {
+            return Err(not_found());
+        }
         let version = next(highest.into_iter().next(), tail.highest)?;
         return Ok((tail, version));
     };

@@ -8,6 +8,8 @@
 //! | `deleted#VERSION#MARK` | the name | a version awaiting recovery, its row under `row` |
 //! | `notice#VERSION#SECONDS` | the name | that the version expires, so that this is told once |
 //! | `token` | `/token/…`, which is no secret's name | what a put with a token answered |
+//! | `policy#NAME` | `/policies`, likewise | when the name is renewed: [`super::policy`] |
+//! | `run#…` and others | `/rotation…`, likewise | runs over the whole stack: [`super::run`] |
 
 use std::collections::BTreeMap;
 
@@ -15,13 +17,14 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use sha2::{Digest, Sha256};
 
-use crate::chain::{EVENT, HEAD, Tail};
+use crate::chain::{Act, EVENT, HEAD, Tail};
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::row::{Attribute, Row};
 
-use super::{Item, Store, queried, row_of};
+use super::walk::Part;
+use super::{Item, Key, Place, Store, queried, row_of, scanned};
 
 /// What the sort key of every deleted version begins with.
 const DELETED: &str = "deleted#";
@@ -226,9 +229,51 @@ impl Store {
             .entries(name.as_str(), EVENT, &last)
             .scan_index_forward(ascending)
             .set_limit(limit)
-            .set_exclusive_start_key(after.map(|entry| place(name, entry)));
+            .set_exclusive_start_key(after.map(|entry| place(name.as_str(), entry)));
         let (items, last) = self.send_ledger(only(CHAIN, query)).await?;
         Ok((items.into_iter().map(row_of).collect(), last.as_ref().and_then(entry_of)))
+    }
+
+    /// A page of the names in a part of the ledger to which versions were moved, or from there,
+    /// since a moment, strongly consistent; the key of the last entry if there may be more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn moved(
+        &self,
+        since: Moment,
+        part: Part,
+        after: Option<Key>,
+        limit: u32,
+    ) -> Result<(Vec<String>, Option<Key>), Error> {
+        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let scan = self
+            .client
+            .scan()
+            .table_name(&self.ledger)
+            .consistent_read(true)
+            .segment(count(part.number))
+            .total_segments(count(part.of))
+            .limit(count(limit))
+            .set_exclusive_start_key(after.map(|key| Place::ENTRY.to_item(key)))
+            .select(Select::SpecificAttributes)
+            .projection_expression("#name")
+            .filter_expression(
+                "begins_with(#entry, :event) AND #at >= :since AND #operation IN (:delete, :restore)",
+            )
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_names("#entry", "entry")
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_names("#operation", "operation")
+            .expression_attribute_values(":event", text(EVENT))
+            .expression_attribute_values(":since", text(&since.to_string()))
+            .expression_attribute_values(":delete", text(Act::Delete.as_str()))
+            .expression_attribute_values(":restore", text(Act::Restore.as_str()));
+        let (items, last) = scanned(scan, format!("table/{}", self.ledger)).await?;
+        let name = |item: Item| item.get("name")?.as_s().ok().cloned();
+        let names = items.into_iter().filter_map(name).collect();
+        Ok((names, last.and_then(|item| Place::ENTRY.read(&item))))
     }
 
     /// A page of a name's deleted versions, of one if a label is given, highest first, strongly
@@ -255,7 +300,7 @@ impl Store {
             let query = self
                 .entries(name.as_str(), &first, &last)
                 .scan_index_forward(false)
-                .set_exclusive_start_key(after.map(|entry| place(name, entry)));
+                .set_exclusive_start_key(after.map(|entry| place(name.as_str(), entry)));
             let (items, last) = self.send_ledger(query).await?;
             after = last.as_ref().and_then(entry_of);
             let buried = items.into_iter().filter_map(Buried::of);
@@ -289,7 +334,7 @@ impl Store {
         }))
     }
 
-    fn entries(&self, name: &str, first: &str, last: &str) -> QueryFluentBuilder {
+    pub(super) fn entries(&self, name: &str, first: &str, last: &str) -> QueryFluentBuilder {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         self.client
             .query()
@@ -303,7 +348,7 @@ impl Store {
             .expression_attribute_values(":last", text(last))
     }
 
-    async fn send_ledger(
+    pub(super) async fn send_ledger(
         &self,
         query: QueryFluentBuilder,
     ) -> Result<(Vec<Item>, Option<Item>), Error> {
@@ -312,7 +357,7 @@ impl Store {
 }
 
 /// Asks for nothing else, which is all that most roles allow.
-fn only(attributes: &[&str], query: QueryFluentBuilder) -> QueryFluentBuilder {
+pub(super) fn only(attributes: &[&str], query: QueryFluentBuilder) -> QueryFluentBuilder {
     let query = query.select(Select::SpecificAttributes);
     let placeholders: Vec<_> = attributes.iter().map(|name| format!("#{name}")).collect();
     let query = query.projection_expression(placeholders.join(", "));
@@ -321,13 +366,13 @@ fn only(attributes: &[&str], query: QueryFluentBuilder) -> QueryFluentBuilder {
     })
 }
 
-fn place(name: &Name, entry: String) -> Item {
+pub(super) fn place(name: &str, entry: String) -> Item {
     Item::from([
-        ("name".to_owned(), AttributeValue::S(name.as_str().to_owned())),
+        ("name".to_owned(), AttributeValue::S(name.to_owned())),
         ("entry".to_owned(), AttributeValue::S(entry)),
     ])
 }
 
-fn entry_of(item: &Item) -> Option<String> {
+pub(super) fn entry_of(item: &Item) -> Option<String> {
     item.get("entry")?.as_s().ok().cloned()
 }

@@ -8,13 +8,15 @@ use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, T
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::moment::Moment;
+use crate::name::Name;
 use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 
-use super::{Item, Place, Store, item_of};
+use super::walk::Found;
+use super::{Item, Place, Store, item_of, policy};
 
 /// Writes to be done together, in DynamoDB's own terms: each has a condition of its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Transaction {
     writes: Vec<TransactWriteItem>,
 }
@@ -35,6 +37,11 @@ impl Transaction {
     pub const MAX_WRITES: usize = 100;
     /// The most bytes of one transaction that are asked for: DynamoDB takes 4 MB of items.
     pub const MAX_BYTES: usize = 4_000_000;
+
+    /// How many writes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.writes.len()
+    }
 
     /// Puts a live version, if there is none of its name and version.
     pub fn put_version(&mut self, store: &Store, row: Row) {
@@ -65,6 +72,54 @@ impl Transaction {
         self.put(&store.ledger, item_of(row), condition);
     }
 
+    /// Puts an entry of the ledger, whatever is there.
+    pub(super) fn put_over(&mut self, store: &Store, row: Row) {
+        self.put(&store.ledger, item_of(row), None);
+    }
+
+    /// Puts a run in force, if there was none, or the one that this execution worked on.
+    pub(super) fn put_run(&mut self, store: &Store, row: Row, before: Option<&str>) {
+        let condition = match before {
+            None => Condition::new("attribute_not_exists(#name)"),
+            Some(execution) => Condition::new("#execution = :execution")
+                .named("#execution", "execution")
+                .valued(":execution", AttributeValue::S(execution.to_owned())),
+        };
+        self.put(&store.ledger, item_of(row), condition);
+    }
+
+    /// Puts how far a part is, if it was written so many times before.
+    pub(super) fn put_progress(&mut self, store: &Store, row: Row, page: u64) {
+        let condition = match page {
+            0 => Condition::new("attribute_not_exists(#name)"),
+            page => Condition::new("#page = :page")
+                .named("#page", "page")
+                .valued(":page", AttributeValue::N(page.to_string())),
+        };
+        self.put(&store.ledger, item_of(row), condition);
+    }
+
+    /// Puts a policy, if there is none, or the one that was written by this event.
+    pub fn put_policy(&mut self, store: &Store, row: Row, before: Option<u64>) {
+        let condition = match before {
+            None => Condition::new("attribute_not_exists(#name)"),
+            Some(sequence) => Condition::sequence(sequence),
+        };
+        self.put(&store.ledger, item_of(row), condition);
+    }
+
+    /// Removes the policy of a name, if there is one.
+    pub fn remove_policy(&mut self, store: &Store, name: &Name) {
+        let key = policy::key(name.as_str())
+            .map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
+        self.delete(&store.ledger, Place::ENTRY, &Item::from(key), None);
+    }
+
+    /// Puts another row in the place of one, wherever it lies, if it is still what was read.
+    pub fn replace(&mut self, store: &Store, found: &Found, row: Row) {
+        self.put(store.table_of(found.home), found.with(row), found.unchanged());
+    }
+
     /// Moves a live version to the ledger, if it is still the one that was read.
     pub fn bury(&mut self, store: &Store, live: &Item, buried: Item) {
         self.remove_version(store, live);
@@ -82,7 +137,7 @@ impl Transaction {
     /// Removes a live version, if it is still the one that was read.
     pub fn remove_version(&mut self, store: &Store, live: &Item) {
         let unchanged = Condition::unchanged(live, None);
-        self.delete(&store.table, Place::VERSION, live, unchanged);
+        self.delete(&store.table, Place::VERSION, live, Some(unchanged));
     }
 
     /// Removes an entry of the ledger, if it still keeps the version that was read.
@@ -90,26 +145,28 @@ impl Transaction {
         let row = buried.get("row").and_then(|row| row.as_m().ok());
         let unchanged = row.map(|row| Condition::unchanged(row, Some("row")));
         let condition = unchanged.unwrap_or_else(|| Condition::new("attribute_exists(#name)"));
-        self.delete(&store.ledger, Place::ENTRY, buried, condition);
+        self.delete(&store.ledger, Place::ENTRY, buried, Some(condition));
     }
 
-    fn put(&mut self, table: &str, item: Item, condition: Condition) {
-        let put = Put::builder()
-            .table_name(table)
-            .set_item(Some(item))
-            .condition_expression(condition.expression)
-            .set_expression_attribute_names(Some(condition.names))
-            .set_expression_attribute_values(condition.values);
+    fn put(&mut self, table: &str, item: Item, condition: impl Into<Option<Condition>>) {
+        let mut put = Put::builder().table_name(table).set_item(Some(item));
+        if let Some(condition) = condition.into() {
+            put = put
+                .condition_expression(condition.expression)
+                .set_expression_attribute_names(Some(condition.names))
+                .set_expression_attribute_values(condition.values);
+        }
         self.add(put.build().map(|put| TransactWriteItem::builder().put(put).build()));
     }
 
-    fn delete(&mut self, table: &str, place: Place, of: &Item, condition: Condition) {
-        let delete = Delete::builder()
-            .table_name(table)
-            .set_key(Some(place.of(of)))
-            .condition_expression(condition.expression)
-            .set_expression_attribute_names(Some(condition.names))
-            .set_expression_attribute_values(condition.values);
+    fn delete(&mut self, table: &str, place: Place, of: &Item, condition: Option<Condition>) {
+        let mut delete = Delete::builder().table_name(table).set_key(Some(place.of(of)));
+        if let Some(condition) = condition {
+            delete = delete
+                .condition_expression(condition.expression)
+                .set_expression_attribute_names(Some(condition.names))
+                .set_expression_attribute_values(condition.values);
+        }
         self.add(delete.build().map(|delete| TransactWriteItem::builder().delete(delete).build()));
     }
 
@@ -134,10 +191,11 @@ impl Transaction {
     }
 }
 
-struct Condition {
-    expression: String,
-    names: std::collections::HashMap<String, String>,
-    values: Option<Item>,
+/// What must hold for a write to be done, in DynamoDB's terms.
+pub(super) struct Condition {
+    pub(super) expression: String,
+    pub(super) names: std::collections::HashMap<String, String>,
+    pub(super) values: Option<Item>,
 }
 
 impl Condition {
@@ -157,9 +215,16 @@ impl Condition {
         self
     }
 
+    /// That an entry was written by this event.
+    fn sequence(sequence: u64) -> Self {
+        Self::new("#sequence = :sequence")
+            .named("#sequence", "sequence")
+            .valued(":sequence", AttributeValue::N(sequence.to_string()))
+    }
+
     /// That the wrapped key and the MAC of a version are what they were: the one changes when the
     /// key is wrapped anew, the other with everything else.
-    fn unchanged(row: &Item, within: Option<&str>) -> Self {
+    pub(super) fn unchanged(row: &Item, within: Option<&str>) -> Self {
         let mut condition = Self::new("attribute_exists(#name)");
         let path = within.map_or("", |_| "#within.");
         if let Some(within) = within {

@@ -1,0 +1,17 @@
+//! rewrap: wraps data keys anew, by KMS, which alone sees them.
+
+use std::process::ExitCode;
+
+use coffer::coffer::work::Action;
+use coffer::lambda;
+use rotate::{Acts, Request};
+
+struct Rewrap;
+
+impl Acts for Rewrap {
+    const ACTION: Action = Action::Rewrap;
+}
+
+fn main() -> ExitCode {
+    lambda::run::<Request<Rewrap>>()
+}

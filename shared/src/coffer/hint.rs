@@ -1,0 +1,185 @@
+//! What legacy rows do not say of themselves, and their owner knows: contexts and dialects.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::context::Context;
+use crate::envelope::Dialect;
+use crate::name::{Name, Prefix};
+use crate::row::{Attribute, Row, canonical};
+
+/// Whose rows are meant.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    /// Everybody's.
+    All,
+    /// Those of the names that it covers.
+    Prefix(Prefix),
+    /// Those of one name.
+    Name(Name),
+}
+
+/// What is known of some rows.
+#[derive(Clone, Debug)]
+pub struct Hint {
+    /// Whose.
+    pub whose: Whose,
+    /// The encryption context that they may have been put with.
+    pub context: Option<Context>,
+    /// Whose dialect they are, where their form allows two.
+    pub dialect: Option<Dialect>,
+}
+
+/// All that is known.
+#[derive(Clone, Debug, Default)]
+pub struct Hints(Vec<Hint>);
+
+impl Hints {
+    /// The most hints that are taken.
+    pub const MAX: usize = 1000;
+
+    /// Takes them in the order in which they are to be tried: the narrower ones first.
+    #[must_use]
+    pub fn new(mut hints: Vec<Hint>) -> Self {
+        hints.sort_by_key(|hint| std::cmp::Reverse(hint.whose.narrowness()));
+        Self(hints)
+    }
+
+    /// The contexts that a name's row may have been put with, none at all last.
+    pub(super) fn contexts(&self, name: &str) -> Vec<Context> {
+        let mut contexts: Vec<Context> = Vec::new();
+        let known = self.about(name).filter_map(|hint| hint.context.clone());
+        for context in known.chain([Context::default()]) {
+            if !contexts.contains(&context) {
+                contexts.push(context);
+            }
+        }
+        contexts
+    }
+
+    /// Whose dialect a name's rows are, if that was said.
+    pub(super) fn dialect(&self, name: &str) -> Option<Dialect> {
+        self.about(name).find_map(|hint| hint.dialect)
+    }
+
+    fn about(&self, name: &str) -> impl Iterator<Item = &Hint> {
+        let name = Name::of_any_client(name).ok();
+        self.0.iter().filter(move |hint| match (&hint.whose, &name) {
+            (Whose::All, _) => true,
+            (Whose::Prefix(prefix), Some(name)) => prefix.covers(name),
+            (Whose::Name(whose), Some(name)) => whose == name,
+            (_, None) => false,
+        })
+    }
+
+    /// As they are kept with a run.
+    pub(super) fn to_rows(&self) -> Vec<Row> {
+        let row = |hint: &Hint| {
+            let mut row = Row::from([("of".to_owned(), Attribute::Text(hint.whose.to_text()))]);
+            if let Some(context) = &hint.context {
+                row.insert("context".to_owned(), Attribute::Map(context.pairs().clone()));
+            }
+            if let Some(dialect) = hint.dialect {
+                row.insert("dialect".to_owned(), Attribute::Text(dialect.as_str().to_owned()));
+            }
+            row
+        };
+        self.0.iter().map(row).collect()
+    }
+
+    pub(super) fn of_rows(rows: &[Row]) -> Self {
+        let hint = |row: &Row| {
+            let context = row.get("context").and_then(Attribute::map);
+            let dialect = row.get("dialect").and_then(Attribute::text);
+            Some(Hint {
+                whose: Whose::of_text(row.get("of")?.text()?)?,
+                context: context
+                    .and_then(|pairs: &BTreeMap<_, _>| Context::new(pairs.clone()).ok()),
+                dialect: dialect.and_then(|text| text.parse().ok()),
+            })
+        };
+        Self(rows.iter().filter_map(hint).collect())
+    }
+
+    /// A hash by which two requests can be told apart.
+    pub(super) fn hash(&self) -> Vec<u8> {
+        let mut hash = Sha256::new();
+        for row in self.to_rows() {
+            let bytes = canonical(&row).unwrap_or_default();
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        }
+        hash.finalize().to_vec()
+    }
+}
+
+impl Whose {
+    fn narrowness(&self) -> usize {
+        match self {
+            Self::All => 0,
+            Self::Prefix(prefix) => prefix.as_str().len(),
+            Self::Name(_) => usize::MAX,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Prefix(prefix) => format!("prefix:{}", prefix.as_str()),
+            Self::Name(name) => format!("name:{}", name.as_str()),
+        }
+    }
+
+    fn of_text(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None if text == "all" => Some(Self::All),
+            Some(("prefix", prefix)) => prefix.parse().ok().map(Self::Prefix),
+            Some(("name", name)) => Name::of_any_client(name).ok().map(Self::Name),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(value: &str) -> Context {
+        Context::new(BTreeMap::from([("app".to_owned(), value.to_owned())])).unwrap()
+    }
+
+    fn hints() -> Hints {
+        let hint =
+            |whose, value: &str| Hint { whose, context: Some(context(value)), dialect: None };
+        Hints::new(vec![
+            hint(Whose::All, "all"),
+            hint(Whose::Prefix("dev".parse().unwrap()), "dev"),
+            hint(Whose::Name("dev/db".parse().unwrap()), "db"),
+            hint(Whose::Prefix("dev/db".parse().unwrap()), "dev/db"),
+            Hint { whose: Whose::All, context: None, dialect: Some(Dialect::Credstash) },
+        ])
+    }
+
+    #[test]
+    fn the_narrowest_context_is_tried_first_and_none_last() {
+        let tried = |name: &str| hints().contexts(name);
+        let all = |values: &[&str]| {
+            let known = values.iter().map(|value| context(value));
+            known.chain([Context::default()]).collect::<Vec<_>>()
+        };
+        assert_eq!(tried("dev/db"), all(&["db", "dev/db", "dev", "all"]));
+        assert_eq!(tried("dev.x"), all(&["dev", "all"]));
+        assert_eq!(tried("development"), all(&["all"]));
+        assert_eq!(Hints::default().contexts("x"), all(&[]));
+        assert_eq!(hints().dialect("x"), Some(Dialect::Credstash));
+    }
+
+    #[test]
+    fn they_are_kept_as_they_were_given() {
+        let again = Hints::of_rows(&hints().to_rows());
+        assert_eq!(again.hash(), hints().hash());
+        assert_eq!(again.contexts("dev/db"), hints().contexts("dev/db"));
+        assert_ne!(Hints::default().hash(), hints().hash());
+    }
+}

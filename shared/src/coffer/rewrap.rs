@@ -1,0 +1,41 @@
+//! rewrap: data keys are given a new wrapping by KMS; nobody sees them, and no value is touched.
+
+use crate::context::Context;
+use crate::envelope::wrapped_key;
+use crate::error::Error;
+use crate::keys::Rewrapped;
+use crate::row::Row;
+use crate::store::walk::Found;
+
+use super::Coffer;
+use super::hint::Hints;
+use super::work::{Change, Plan, Reason};
+
+impl Coffer {
+    /// What KMS makes of a version's wrapped key: a new wrapping, unless it has the newest there is.
+    pub(super) async fn plan_rewrap(&self, found: &Found, hints: &Hints) -> Result<Plan, Error> {
+        let row = found.row();
+        let Ok(wrapped) = wrapped_key(&row) else { return Ok(Plan::Fail(Reason::Malformed)) };
+        let sealed = row.contains_key("seal");
+        let contexts = match sealed_under(&row) {
+            Some(context) => vec![context],
+            None if sealed => return Ok(Plan::Fail(Reason::Malformed)),
+            None => hints.contexts(&found.name),
+        };
+        for context in contexts {
+            match self.keys()?.rewrap(&wrapped, &context).await? {
+                Rewrapped::Anew(wrapped) => return Ok(Plan::Change(Change::Key(wrapped))),
+                Rewrapped::Current => return Ok(Plan::Skip),
+                Rewrapped::Foreign => return Ok(Plan::Fail(Reason::Foreign)),
+                Rewrapped::Refused => {}
+            }
+        }
+        Ok(Plan::Fail(if sealed { Reason::Integrity } else { Reason::Context }))
+    }
+}
+
+/// The context that a sealed row carries. KMS says whether it is the one: it does not take another.
+pub(super) fn sealed_under(row: &Row) -> Option<Context> {
+    row.get("seal")?;
+    Context::new(row.get("context")?.map()?.clone()).ok()
+}

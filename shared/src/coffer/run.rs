@@ -1,0 +1,600 @@
+//! Runs over everything that a stack holds: begun, done in parts that go on where they stopped,
+//! ended with a report. And the same for one name, at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::{Duration, Instant};
+
+use crate::chain::Caller;
+use crate::error::Error;
+use crate::moment::Moment;
+use crate::name::Name;
+use crate::store::Key;
+use crate::store::run::{Failure, Progress, Run};
+use crate::store::walk::{Home, Part};
+
+use super::hint::Hints;
+use super::work::{Action, Intents, Job, Tally, Unit};
+use super::{Coffer, DAY_SECONDS, for_name, not_found};
+
+/// What a run is asked for.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Whether nothing is written, only told.
+    pub dry_run: bool,
+    /// What is known of legacy rows.
+    pub hints: Hints,
+}
+
+/// Which parts of a run are done together: the second is begun when the first is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Everything where it lies.
+    All,
+    /// What was moved between the live table and the ledger meanwhile, and may have been missed.
+    Moved,
+}
+
+impl Stage {
+    /// The stage as steps and entries of the ledger have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+impl std::str::FromStr for Stage {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let found = [Self::All, Self::Moved].into_iter().find(|stage| stage.as_str() == text);
+        found.ok_or(Error::invalid("`stage` is all or moved."))
+    }
+}
+
+/// A run that was begun, or is gone on with.
+#[derive(Debug, serde::Serialize)]
+pub struct Begun {
+    /// What tells it from every other run.
+    pub run: String,
+    /// Whether this start was known already: then there is nothing to do.
+    pub known: bool,
+    /// Whether it goes on with what another execution has begun.
+    pub resumed: bool,
+    /// The numbers of the parts of the first stage.
+    pub all: Vec<u32>,
+    /// The numbers of the parts of the second stage.
+    pub moved: Vec<u32>,
+}
+
+/// A step of one part.
+#[derive(Debug, serde::Serialize)]
+pub struct Step {
+    /// Whether nothing is left of it, or nothing for this execution.
+    pub done: bool,
+}
+
+/// How a run stands.
+#[derive(Debug, serde::Serialize)]
+pub struct Report {
+    /// What is done.
+    pub action: &'static str,
+    /// Which run it is; none for a name alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// `running`, `done`, or `replaced` by another start; none for a name alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
+    /// Whether nothing was written, only told.
+    pub dry_run: bool,
+    /// When it was begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Moment>,
+    /// When it was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Moment>,
+    /// Versions, or policies, that were looked at.
+    pub seen: u64,
+    /// Of these, changed; in a dry run, those that would have been.
+    pub changed: u64,
+    /// Of these, left because there was nothing to change.
+    pub skipped: u64,
+    /// Of these, left for a reason.
+    pub failed: u64,
+    /// How many for which reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<String, u64>,
+    /// Which, and why: a page of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Told>,
+    /// Given back, it continues where this ended; none at the end.
+    #[serde(skip)]
+    pub next: Option<Key>,
+}
+
+/// One that was left as it is.
+#[derive(Debug, serde::Serialize)]
+pub struct Told {
+    /// The name of the secret.
+    pub name: String,
+    /// The version; none where it is about a policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<crate::name::Label>,
+    /// Whether it is deleted and awaits recovery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<bool>,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<Failure> for Told {
+    fn from(failure: Failure) -> Self {
+        let Failure { name, label, home, reason, .. } = failure;
+        Self { name, version: label, deleted: (home == Home::Kept).then_some(true), reason }
+    }
+}
+
+impl Coffer {
+    /// One part for each so many calls of KMS a second that are allowed.
+    const RATE_OF_PART: u32 = 25;
+    const MOST_PARTS: u32 = 8;
+    /// The most versions in one page: what an interruption makes KMS do again.
+    const PAGE: i32 = 100;
+    const PAGE_TIME: Duration = Duration::from_secs(2);
+    /// How many entries of the ledger are passed over in one page of moves.
+    const MOVES: u32 = 1000;
+    /// How long one call about one name goes on.
+    const NAME_SECONDS: Duration = Duration::from_secs(18);
+
+    /// Begins a run, or goes on with one that is not over: with the very same request, or, by a
+    /// schedule, with whatever is being written. A start with a token that is known does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn begin(
+        &self,
+        action: Action,
+        asked: &Asked,
+        execution: &str,
+        token: Option<String>,
+    ) -> Result<Begun, Error> {
+        let store = self.ledger()?;
+        let mut request = asked.hints.hash();
+        request.push(u8::from(asked.dry_run));
+        loop {
+            let known = store.run(action.as_str()).await?;
+            if let Some(run) = &known {
+                if run.execution == execution {
+                    return Ok(Begun::of(action, run, run.ended_at.is_some(), false));
+                }
+                if token.is_some() && run.token == token {
+                    return Ok(Begun::of(action, run, true, false));
+                }
+                let same = run.request == request || (token.is_some() && !run.dry_run);
+                if run.ended_at.is_none() && same {
+                    let mine = Run {
+                        execution: execution.to_owned(),
+                        token: token.clone().or_else(|| run.token.clone()),
+                        ..run.clone()
+                    };
+                    if store.put_run(action.as_str(), &mine, known.as_ref()).await? {
+                        return Ok(Begun::of(action, run, false, true));
+                    }
+                    continue;
+                }
+            }
+            let parts = match action {
+                Action::Renew => 1,
+                Action::Rewrap | Action::Reseal => self.parts(),
+            };
+            let run = Run {
+                id: id_of(execution),
+                execution: execution.to_owned(),
+                request: request.clone(),
+                dry_run: asked.dry_run,
+                parts,
+                token: token.clone(),
+                started_at: Moment::now(),
+                ended_at: None,
+            };
+            // First, for a run that is in force has all that it was given.
+            store.put_hints(&run.id, asked.hints.to_rows(), Self::end_of_run()).await?;
+            if store.put_run(action.as_str(), &run, known.as_ref()).await? {
+                return Ok(Begun::of(action, &run, false, false));
+            }
+        }
+    }
+
+    fn parts(&self) -> u32 {
+        let rate = self.policy.kms_requests_per_second;
+        (rate / Self::RATE_OF_PART).clamp(1, Self::MOST_PARTS)
+    }
+
+    /// When what is kept of a run has had its time.
+    fn end_of_run() -> Option<Moment> {
+        const DAYS: u64 = 90;
+        Moment::now().after(DAYS * DAY_SECONDS)
+    }
+
+    /// Does a part of a run, for as long as `time` says or until it is done. What was begun is
+    /// gone on with, wherever it was interrupted.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: then try again, and it goes on.
+    pub async fn step(
+        &self,
+        action: Action,
+        stage: Stage,
+        number: u32,
+        time: Duration,
+        caller: &Caller,
+    ) -> Result<Step, Error> {
+        let store = self.ledger()?;
+        let until = Instant::now() + time;
+        let execution = caller.who.as_str();
+        let (mut hints, mut began) = (Hints::default(), false);
+        let part = format!("{}#{number:03}", stage.as_str());
+        loop {
+            let run = store.run(action.as_str()).await?;
+            // Another execution goes on with it.
+            let Some(run) = run.filter(|run| run.execution == execution) else {
+                return Ok(Step { done: true });
+            };
+            let mut progress = store.progress(&run.id, &part).await?;
+            if progress.done {
+                return Ok(Step { done: true });
+            }
+            if began && Instant::now() >= until {
+                return Ok(Step { done: false });
+            }
+            if !began {
+                hints = Hints::of_rows(&store.hints(&run.id).await?);
+                self.pace(f64::from(run.parts), until);
+                began = true;
+            }
+            let job = Job { action, dry_run: run.dry_run, hints: &hints, caller };
+            let at = Part { number, of: run.parts };
+            match stage {
+                Stage::All => self.page(&job, &run, at, &part, &mut progress).await?,
+                Stage::Moved => self.moved(&job, &run, at, &part, &mut progress).await?,
+            }
+        }
+    }
+
+    fn pace(&self, parts: f64, until: Instant) {
+        if let Ok(keys) = self.keys() {
+            let rate = f64::from(self.policy.kms_requests_per_second);
+            keys.pace().limit(rate / parts, until);
+        }
+    }
+
+    /// As many as the pace allows for in two seconds, as slow as it is: so long a page takes.
+    fn page_limit(&self) -> i32 {
+        let calls = self.keys().map_or(None, |keys| keys.pace().calls_within(Self::PAGE_TIME));
+        calls
+            .map_or(Self::PAGE, |calls| i32::try_from(calls).unwrap_or(i32::MAX))
+            .clamp(1, Self::PAGE)
+    }
+
+    /// One page of the first stage, and its progress noted.
+    async fn page(
+        &self,
+        job: &Job<'_>,
+        run: &Run,
+        at: Part,
+        part: &str,
+        progress: &mut Progress,
+    ) -> Result<(), Error> {
+        let store = self.ledger()?;
+        let limit = self.page_limit();
+        let home = progress.home.unwrap_or(Home::Live);
+        let after = progress.after.clone();
+        let (units, next) = if job.action == Action::Renew {
+            let (rows, next) = store.policies(after.map(|key| key.version), limit).await?;
+            let next = next.map(|version| Key { name: String::new(), version });
+            (rows.iter().map(Unit::of_policy).collect(), next)
+        } else {
+            let view = job.action.view();
+            let (found, next) = store.walk(home, view, at, after, limit).await?;
+            (found.into_iter().map(Unit::Version).collect(), next)
+        };
+        let ttl = Self::end_of_run();
+        let intents = Intents { run: &run.id, part, progress: &mut *progress, ttl };
+        let Some(tally) = self.work(job, units, Some(intents)).await? else { return Ok(()) };
+        progress.count(&tally);
+        progress.after = next;
+        if progress.after.is_none() {
+            let over = home == Home::Kept || job.action == Action::Renew;
+            progress.done = over;
+            progress.home = Some(Home::Kept);
+        }
+        self.note(run, part, progress, &tally.failures).await
+    }
+
+    /// One page of the second stage: the names of which something was moved since the run began,
+    /// each as a whole.
+    async fn moved(
+        &self,
+        job: &Job<'_>,
+        run: &Run,
+        at: Part,
+        part: &str,
+        progress: &mut Progress,
+    ) -> Result<(), Error> {
+        let store = self.ledger()?;
+        let after = progress.after.clone();
+        let (names, next) = store.moved(run.started_at, at, after, Self::MOVES).await?;
+        let mut failures = Vec::new();
+        for name in names.into_iter().collect::<BTreeSet<_>>() {
+            let Some(found) = self.settle(job, run, part, progress, &name).await? else {
+                return Ok(());
+            };
+            failures.extend(found);
+        }
+        progress.after = next;
+        progress.done = progress.after.is_none();
+        progress.marks.clear();
+        self.note(run, part, progress, &failures).await
+    }
+
+    /// Rotates all versions of a name, again until nothing of it was moved meanwhile. Only what
+    /// the first stage has missed is counted.
+    async fn settle(
+        &self,
+        job: &Job<'_>,
+        run: &Run,
+        part: &str,
+        progress: &mut Progress,
+        text: &str,
+    ) -> Result<Option<Vec<Failure>>, Error> {
+        let store = self.ledger()?;
+        let name = Name::of_any_client(text)?;
+        loop {
+            let before = store.tail(&name).await?;
+            let (mut failures, mut moved) = (Vec::new(), false);
+            for home in [Home::Live, Home::Kept] {
+                let mut after = None;
+                loop {
+                    let view = job.action.view();
+                    let (found, next) =
+                        store.walk_name(home, view, text, after, Self::PAGE).await?;
+                    let units = found.into_iter().map(Unit::Version).collect();
+                    let ttl = Self::end_of_run();
+                    let intents = Intents { run: &run.id, part, progress: &mut *progress, ttl };
+                    let Some(tally) = self.work(job, units, Some(intents)).await? else {
+                        return Ok(None);
+                    };
+                    progress.seen += tally.changed;
+                    progress.changed += tally.changed;
+                    moved |= tally.gone || (tally.changed > 0 && job.action == Action::Reseal);
+                    failures.extend(tally.failures);
+                    after = next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+            }
+            // Each thing that was resealed is an event of its own.
+            if !moved && store.tail(&name).await? == before {
+                return Ok(Some(failures));
+            }
+        }
+    }
+
+    async fn note(
+        &self,
+        run: &Run,
+        part: &str,
+        progress: &mut Progress,
+        failures: &[Failure],
+    ) -> Result<(), Error> {
+        let store = self.ledger()?;
+        let ttl = Self::end_of_run();
+        store.put_failures(&run.id, failures, ttl).await?;
+        // Where another was first, its progress is read again.
+        store.advance(&run.id, part, progress, ttl).await.map(drop)
+    }
+
+    /// Ends a run whose parts are done, and reports. Again, it reports again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where nothing was ever run; [`Error::Unavailable`].
+    pub async fn end(&self, action: Action, caller: &Caller) -> Result<Report, Error> {
+        let store = self.ledger()?;
+        loop {
+            let run = store.run(action.as_str()).await?;
+            let mine = run.filter(|run| run.execution == caller.who);
+            let Some(run) = mine else {
+                let mut report = self.report(action, None, Self::DEFAULT_LIMIT).await?;
+                report.state = Some("replaced");
+                return Ok(report);
+            };
+            let ended = Run { ended_at: run.ended_at.or(Some(Moment::now())), ..run.clone() };
+            if run == ended || store.put_run(action.as_str(), &ended, Some(&run)).await? {
+                return self.report(action, None, Self::DEFAULT_LIMIT).await;
+            }
+        }
+    }
+
+    /// How the run of an action stands that is in force, or how the last one ended, with a page
+    /// of what it could not do.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where nothing was ever run; [`Error::Unavailable`].
+    pub async fn report(
+        &self,
+        action: Action,
+        after: Option<Key>,
+        limit: u32,
+    ) -> Result<Report, Error> {
+        let store = self.ledger()?;
+        let run = store.run(action.as_str()).await?.ok_or_else(nothing)?;
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let after = after.map(|key| key.version);
+        let (parts, (failures, last)) = tokio::try_join!(
+            store.all_progress(&run.id),
+            store.failures(&run.id, after, Some(limit))
+        )?;
+        let sum = |of: fn(&Progress) -> u64| parts.iter().map(of).sum::<u64>();
+        let mut reasons = BTreeMap::new();
+        for (reason, count) in parts.iter().flat_map(|part| &part.failed) {
+            *reasons.entry(reason.clone()).or_default() += count;
+        }
+        Ok(Report {
+            action: action.as_str(),
+            state: Some(if run.ended_at.is_some() { "done" } else { "running" }),
+            dry_run: run.dry_run,
+            started_at: Some(run.started_at),
+            ended_at: run.ended_at,
+            seen: sum(|part| part.seen),
+            changed: sum(|part| part.changed),
+            skipped: sum(|part| part.skipped),
+            failed: reasons.values().sum(),
+            reasons,
+            failures: failures.into_iter().map(Told::from).collect(),
+            next: last.map(|version| Key { name: action.as_str().to_owned(), version }),
+            run: Some(run.id),
+        })
+    }
+
+    /// Rewraps or reseals one name at once: its versions, live and deleted. What there is no time
+    /// for is left for `next`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where there is nothing of that name; [`Error::Unavailable`].
+    pub async fn rotate(
+        &self,
+        action: Action,
+        name: &Name,
+        asked: &Asked,
+        after: Option<Key>,
+        caller: &Caller,
+    ) -> Result<Report, Error> {
+        let until = Instant::now() + Self::NAME_SECONDS;
+        self.pace(1.0, until);
+        let Asked { dry_run, hints } = asked;
+        let job = Job { action, dry_run: *dry_run, hints, caller };
+        let mut report = Report::of_name(action, *dry_run);
+        let store = self.ledger()?;
+        let first = after.is_none();
+        let mut place = Place::of(after);
+        loop {
+            let Place { home, after } = place;
+            let limit = self.page_limit();
+            let view = job.action.view();
+            let (found, next) = store.walk_name(home, view, name.as_str(), after, limit).await?;
+            let units = found.into_iter().map(Unit::Version).collect();
+            let tally = self.work(&job, units, None).await?;
+            report.add(tally.unwrap_or_default());
+            place = match (next, home) {
+                (Some(key), _) => Place { home, after: Some(key) },
+                (None, Home::Live) => Place { home: Home::Kept, after: None },
+                (None, Home::Kept) if first && report.seen == 0 => {
+                    return Err(for_name(name, not_found()));
+                }
+                (None, Home::Kept) => return Ok(report),
+            };
+            if Instant::now() >= until {
+                report.next = Some(place.to_key(name));
+                return Ok(report);
+            }
+        }
+    }
+}
+
+impl Begun {
+    fn of(action: Action, run: &Run, known: bool, resumed: bool) -> Self {
+        let numbers = (0..run.parts).collect();
+        // Policies are not moved, and what was not written need not be looked at again.
+        let once = action == Action::Renew || run.dry_run;
+        let moved = if once { Vec::new() } else { (0..run.parts).collect() };
+        Self { run: run.id.clone(), known, resumed, all: numbers, moved }
+    }
+}
+
+impl Report {
+    fn of_name(action: Action, dry_run: bool) -> Self {
+        Self {
+            action: action.as_str(),
+            run: None,
+            state: None,
+            dry_run,
+            started_at: None,
+            ended_at: None,
+            seen: 0,
+            changed: 0,
+            skipped: 0,
+            failed: 0,
+            reasons: BTreeMap::new(),
+            failures: Vec::new(),
+            next: None,
+        }
+    }
+
+    fn add(&mut self, tally: Tally) {
+        self.seen += tally.seen;
+        self.changed += tally.changed;
+        self.skipped += tally.skipped;
+        self.failed += tally.failures.len() as u64;
+        for failure in tally.failures {
+            *self.reasons.entry(failure.reason.clone()).or_default() += 1;
+            self.failures.push(failure.into());
+        }
+    }
+}
+
+impl Progress {
+    fn count(&mut self, tally: &Tally) {
+        self.seen += tally.seen;
+        self.changed += tally.changed;
+        self.skipped += tally.skipped;
+        for failure in &tally.failures {
+            *self.failed.entry(failure.reason.clone()).or_default() += 1;
+        }
+        self.marks.clear();
+    }
+}
+
+/// Where a call about one name goes on.
+struct Place {
+    home: Home,
+    after: Option<Key>,
+}
+
+impl Place {
+    fn of(key: Option<Key>) -> Self {
+        let Some(Key { name, version }) = key else {
+            return Self { home: Home::Live, after: None };
+        };
+        match version.split_once(':') {
+            Some(("live", sort)) if !sort.is_empty() => {
+                Self { home: Home::Live, after: Some(Key { name, version: sort.to_owned() }) }
+            }
+            Some(("kept", sort)) => {
+                let after = (!sort.is_empty()).then(|| Key { name, version: sort.to_owned() });
+                Self { home: Home::Kept, after }
+            }
+            _ => Self { home: Home::Live, after: None },
+        }
+    }
+
+    fn to_key(&self, name: &Name) -> Key {
+        let sort = self.after.as_ref().map_or("", |key| key.version.as_str());
+        let version = format!("{}:{sort}", self.home.as_str());
+        Key { name: name.as_str().to_owned(), version }
+    }
+}
+
+/// What tells an execution: the last part of its ARN.
+fn id_of(execution: &str) -> String {
+    execution.rsplit(':').next().unwrap_or(execution).to_owned()
+}
+
+fn nothing() -> Error {
+    Error::NotFound(
+        "No such run was ever begun. Start the state machine with this `action`.".into(),
+    )
+}

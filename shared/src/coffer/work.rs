@@ -1,0 +1,417 @@
+//! What a rotation does with some versions or policies: all is planned, which takes KMS, then
+//! written, which takes DynamoDB.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use sha2::{Digest, Sha256};
+
+use crate::chain::Caller;
+use crate::envelope::wrapped_key;
+use crate::error::Error;
+use crate::moment::Moment;
+use crate::pause::Pause;
+use crate::row::{Attribute, Row};
+use crate::store::Key;
+use crate::store::policy::is_cancelled;
+use crate::store::run::{Failure, Progress};
+use crate::store::walk::{Found, Home, View};
+
+use super::Coffer;
+use super::hint::Hints;
+use super::policy::Rotation;
+use super::put::Put;
+use super::reseal::RESEALED;
+
+/// What is rotated, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Data keys are wrapped anew.
+    Rewrap,
+    /// Legacy rows are given a seal.
+    Reseal,
+    /// Values are generated anew, where a policy says so.
+    Renew,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Rewrap, Self::Reseal, Self::Renew];
+
+    /// The action as it is asked for and answered.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rewrap => "rewrap",
+            Self::Reseal => "reseal",
+            Self::Renew => "renew",
+        }
+    }
+
+    pub(super) fn view(self) -> View {
+        match self {
+            Self::Rewrap => View::Wrapping,
+            Self::Reseal | Self::Renew => View::Whole,
+        }
+    }
+}
+
+impl std::str::FromStr for Action {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let found = Self::ALL.into_iter().find(|action| action.as_str() == text);
+        found.ok_or(Error::invalid("`action` is rewrap, reseal or renew."))
+    }
+}
+
+/// Why something was left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// KMS takes none of the contexts that are known.
+    Context,
+    /// The seal or MAC does not hold, or KMS does not take what a sealed row carries.
+    Integrity,
+    /// It is no row of any client.
+    Malformed,
+    /// Neither the stack's key nor a retired one wrapped its data key.
+    Foreign,
+    /// It may be two dialects', and nothing in it says which.
+    Ambiguous,
+    /// It has what only sealed rows have, but no seal.
+    Stripped,
+    /// It has an attribute that no seal covers, or one of another type than Coffer reads.
+    Unsealable,
+    /// With a seal it would not fit an item.
+    TooLarge,
+    /// No version can follow the highest one.
+    Exists,
+    /// The ledger's record of the name, or its policy, cannot be read.
+    Unreadable,
+    /// The request that its policy makes is refused.
+    Invalid,
+}
+
+impl Reason {
+    /// The reason as it is answered.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Context => "context",
+            Self::Integrity => "integrity",
+            Self::Malformed => "malformed",
+            Self::Foreign => "foreign",
+            Self::Ambiguous => "ambiguous",
+            Self::Stripped => "stripped",
+            Self::Unsealable => "unsealable",
+            Self::TooLarge => "too-large",
+            Self::Exists => "exists",
+            Self::Unreadable => "unreadable",
+            Self::Invalid => "invalid",
+        }
+    }
+
+    /// What an error says of one name; none where it is none of the name's.
+    pub(super) fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::Unavailable { .. } | Error::Several(_) => None,
+            Error::Exists(_) | Error::Renewed => Some(Self::Exists),
+            Error::TooLarge(_) => Some(Self::TooLarge),
+            Error::Unreadable => Some(Self::Unreadable),
+            Error::Foreign => Some(Self::Foreign),
+            Error::Integrity | Error::Unsealed | Error::Expired => Some(Self::Integrity),
+            Error::Malformed(_) => Some(Self::Malformed),
+            Error::Invalid(_) | Error::Forbidden(_) | Error::NotFound(_) => Some(Self::Invalid),
+        }
+    }
+}
+
+/// What is to be rotated.
+#[derive(Debug)]
+pub(super) enum Unit {
+    Version(Found),
+    Policy(Box<Rotation>),
+    /// A policy's entry that cannot be read, by its sort key.
+    Unread(String),
+}
+
+/// What is to be done with it.
+pub(super) enum Plan {
+    Skip,
+    Fail(Reason),
+    Change(Change),
+}
+
+/// What it becomes.
+pub(super) enum Change {
+    /// The same row with this wrapped key.
+    Key(Vec<u8>),
+    /// This row.
+    Row(Row),
+    /// A new version.
+    Renew(Box<Put>),
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Applied {
+    Changed,
+    /// Somebody else has changed it since it was read.
+    Crossed,
+    Skipped,
+    Failed(Reason),
+}
+
+/// How the work is to be done.
+pub(super) struct Job<'a> {
+    pub(super) action: Action,
+    pub(super) dry_run: bool,
+    pub(super) hints: &'a Hints,
+    pub(super) caller: &'a Caller,
+}
+
+/// What was counted.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Versions, or policies, that were looked at.
+    pub seen: u64,
+    /// Of these, changed.
+    pub changed: u64,
+    /// Of these, left because there was nothing to change.
+    pub skipped: u64,
+    /// What was left as it is, and why.
+    pub failures: Vec<Failure>,
+    /// Whether something was not where it had been read.
+    pub(super) gone: bool,
+}
+
+/// Where marks of a page's changes are noted before any of them is written.
+pub(super) struct Intents<'a> {
+    pub(super) run: &'a str,
+    pub(super) part: &'a str,
+    pub(super) progress: &'a mut Progress,
+    pub(super) ttl: Option<Moment>,
+}
+
+impl Coffer {
+    /// How many are planned or written at a time.
+    const AT_ONCE: usize = 16;
+    /// How often something is read again that others keep changing.
+    const CROSSED: u32 = 20;
+
+    /// Rotates some units. With intents, what an interrupted try at the same page has changed
+    /// counts as changed; none if another has written the part's progress meanwhile.
+    pub(super) async fn work(
+        &self,
+        job: &Job<'_>,
+        units: Vec<Unit>,
+        mut intents: Option<Intents<'_>>,
+    ) -> Result<Option<Tally>, Error> {
+        let mut tally = Tally { seen: units.len() as u64, ..Tally::default() };
+        let (mut units, mut pause) = (units, Pause::default());
+        for tries in 0..Self::CROSSED {
+            if units.is_empty() {
+                return Ok(Some(tally));
+            }
+            if tries > 0 {
+                pause.wait().await?;
+            }
+            let planned: Vec<(Unit, Plan)> = iter(units)
+                .map(|unit| async move {
+                    let plan = Box::pin(self.plan(job, &unit)).await?;
+                    Ok::<_, Error>((unit, plan))
+                })
+                .buffered(Self::AT_ONCE)
+                .try_collect()
+                .await?;
+            let known = intents.as_ref().map(|intents| intents.progress.marks.clone());
+            let known = known.unwrap_or_default();
+            let (mut changes, mut marks) = (Vec::new(), BTreeSet::new());
+            for (unit, plan) in planned {
+                match plan {
+                    Plan::Skip if known.contains(&unit.mark(None)) => tally.changed += 1,
+                    Plan::Skip => tally.skipped += 1,
+                    Plan::Fail(reason) => tally.failures.push(unit.failure(reason)),
+                    Plan::Change(_) if job.dry_run => tally.changed += 1,
+                    Plan::Change(change) => {
+                        marks.insert(unit.mark(Some(&change)));
+                        changes.push((unit, change));
+                    }
+                }
+            }
+            if changes.is_empty() {
+                return Ok(Some(tally));
+            }
+            if let Some(Intents { run, part, progress, ttl }) = &mut intents {
+                progress.marks.extend(marks);
+                if !self.ledger()?.advance(run, part, progress, *ttl).await? {
+                    return Ok(None);
+                }
+            }
+            let groups: Vec<Vec<(Unit, Applied)>> = iter(grouped(changes))
+                .map(|group| Box::pin(self.apply(job, group)))
+                .buffer_unordered(Self::AT_ONCE)
+                .try_collect()
+                .await?;
+            units = Vec::new();
+            for (unit, applied) in groups.into_iter().flatten() {
+                match applied {
+                    Applied::Changed => tally.changed += 1,
+                    Applied::Skipped => tally.skipped += 1,
+                    Applied::Failed(reason) => tally.failures.push(unit.failure(reason)),
+                    Applied::Crossed => {
+                        if let Some(unit) = self.again(job, unit).await? {
+                            units.push(unit);
+                        } else {
+                            tally.gone = true;
+                            tally.skipped += 1;
+                        }
+                    }
+                }
+            }
+        }
+        if units.is_empty() {
+            return Ok(Some(tally));
+        }
+        Err(Error::Unavailable {
+            message: "Others keep changing the same versions. Try again.".into(),
+            source: "rows were changed at every try".into(),
+        })
+    }
+
+    async fn plan(&self, job: &Job<'_>, unit: &Unit) -> Result<Plan, Error> {
+        let plan = match (job.action, unit) {
+            (Action::Rewrap, Unit::Version(found)) => self.plan_rewrap(found, job.hints).await,
+            (Action::Reseal, Unit::Version(found)) => {
+                self.plan_reseal(found, job.hints, job.dry_run).await
+            }
+            (Action::Renew, Unit::Policy(rotation)) => self.plan_renew(rotation, false).await,
+            _ => Ok(Plan::Fail(Reason::Unreadable)),
+        };
+        plan.or_else(|error| Reason::of(&error).map(Plan::Fail).ok_or(error))
+    }
+
+    /// Writes the changes of one name, one after the other.
+    async fn apply(
+        &self,
+        job: &Job<'_>,
+        group: Vec<(Unit, Change)>,
+    ) -> Result<Vec<(Unit, Applied)>, Error> {
+        let (mut done, mut rows) = (Vec::new(), Vec::new());
+        for (unit, change) in group {
+            let applied = match (&unit, change) {
+                (Unit::Version(found), Change::Row(row)) => {
+                    rows.push((found.clone(), row));
+                    continue;
+                }
+                (Unit::Version(found), Change::Key(wrapped)) => {
+                    let set = self.ledger()?.set_key(found, &wrapped).await?;
+                    if set { Applied::Changed } else { Applied::Crossed }
+                }
+                (Unit::Policy(rotation), Change::Renew(put)) => {
+                    self.apply_renew(rotation, *put, job.caller).await?
+                }
+                _ => Applied::Skipped,
+            };
+            done.push((unit, applied));
+        }
+        while !rows.is_empty() {
+            let left = rows.split_off(rows.len().min(RESEALED));
+            let Some((first, _)) = rows.first() else { break };
+            let name = first.name.clone();
+            let failed: Vec<_> = rows.iter().map(|(found, _)| found.clone()).collect();
+            let applied = match self.apply_reseal(&name, rows, job.caller).await {
+                Ok(applied) => applied,
+                Err(error) => {
+                    let reason = Reason::of(&error).ok_or(error)?;
+                    failed.into_iter().map(|found| (found, Applied::Failed(reason))).collect()
+                }
+            };
+            done.extend(applied.into_iter().map(|(found, done)| (Unit::Version(found), done)));
+            rows = left;
+        }
+        Ok(done)
+    }
+
+    async fn again(&self, job: &Job<'_>, unit: Unit) -> Result<Option<Unit>, Error> {
+        let store = self.ledger()?;
+        match unit {
+            Unit::Version(found) => {
+                let again = store.again(&found, job.action.view()).await?;
+                Ok(again.map(Unit::Version))
+            }
+            Unit::Policy(rotation) => {
+                let row = store.policy(rotation.name.as_str()).await?;
+                Ok(row.filter(|row| !is_cancelled(row)).as_ref().map(Unit::of_policy))
+            }
+            Unit::Unread(_) => Ok(None),
+        }
+    }
+}
+
+impl Unit {
+    pub(super) fn of_policy(row: &Row) -> Self {
+        let entry = row.get("entry").and_then(Attribute::text).unwrap_or_default().to_owned();
+        Rotation::of(row).map_or(Self::Unread(entry), |rotation| Self::Policy(Box::new(rotation)))
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Version(found) => &found.name,
+            Self::Policy(rotation) => rotation.name.as_str(),
+            Self::Unread(entry) => crate::store::policy::name_of(entry).unwrap_or_default(),
+        }
+    }
+
+    fn failure(&self, reason: Reason) -> Failure {
+        let (label, home, sort) = match self {
+            Self::Version(found) => (Some(found.label.clone()), found.home, found.key().version),
+            Self::Policy(_) | Self::Unread(_) => (None, Home::Live, String::new()),
+        };
+        let reason = reason.as_str().to_owned();
+        Failure { name: self.name().to_owned(), label, home, sort, reason }
+    }
+
+    /// A mark of this unit as it is, or as it will be: where the two are the same, the change was
+    /// made.
+    fn mark(&self, change: Option<&Change>) -> String {
+        let mut hash = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        match self {
+            Self::Version(found) => {
+                let Key { name, version } = found.key();
+                for key in [found.home.as_str(), &name, &version] {
+                    part(key.as_bytes());
+                }
+                let row = match change {
+                    Some(Change::Row(row)) => row.clone(),
+                    _ => found.row(),
+                };
+                let wrapped = match change {
+                    Some(Change::Key(wrapped)) => wrapped.clone(),
+                    _ => wrapped_key(&row).unwrap_or_default(),
+                };
+                part(&wrapped);
+                let seal = row.get("seal").and_then(Attribute::text);
+                part(seal.unwrap_or_default().as_bytes());
+            }
+            // One that was to be renewed and is due no more was renewed.
+            Self::Policy(rotation) => part(rotation.name.as_str().as_bytes()),
+            Self::Unread(entry) => part(entry.as_bytes()),
+        }
+        hex::encode(hash.finalize().get(..8).unwrap_or_default())
+    }
+}
+
+/// The changes by their names: those of one name are written one after the other, for each event
+/// follows the one before.
+fn grouped(changes: Vec<(Unit, Change)>) -> Vec<Vec<(Unit, Change)>> {
+    let mut groups: BTreeMap<String, Vec<(Unit, Change)>> = BTreeMap::new();
+    for (unit, change) in changes {
+        groups.entry(unit.name().to_owned()).or_default().push((unit, change));
+    }
+    groups.into_values().collect()
+}

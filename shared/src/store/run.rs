@@ -1,0 +1,427 @@
+//! Runs over the whole stack in the ledger: which one is in force, how far each of its parts is,
+//! and what it could not do.
+//!
+//! | `name` | `entry` | what |
+//! |---|---|---|
+//! | `/rotation` | `run#ACTION` | the run in force, or the last one |
+//! | `/rotation/RUN` | `hint#…` | a context or dialect that it was given |
+//! | `/rotation/RUN` | `part#STAGE#NUMBER` | how far a part is, and what it has counted |
+//! | `/rotation/RUN` | `failure#…` | a version that was left as it is, and why |
+//!
+//! No secret that Coffer puts has a name that begins with a slash.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::Error;
+use crate::moment::Moment;
+use crate::name::Label;
+use crate::row::{Attribute, Row};
+
+use super::transaction::{Committed, Transaction};
+use super::walk::Home;
+use super::{Key, Store, row_of};
+
+/// Under which name the runs in force lie.
+const RUNS: &str = "/rotation";
+
+/// The attributes of all these entries: what may be read by those who report on runs.
+const RUN: &[&str] = &[
+    "after_name",
+    "after_sort",
+    "changed",
+    "context",
+    "dialect",
+    "done",
+    "dry_run",
+    "ended_at",
+    "entry",
+    "execution",
+    "failed",
+    "home",
+    "marks",
+    "name",
+    "of",
+    "page",
+    "parts",
+    "reason",
+    "request",
+    "run",
+    "secret",
+    "seen",
+    "skipped",
+    "started_at",
+    "token",
+    "ttl",
+    "version",
+];
+
+/// A run: what was asked for, and who works on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What tells it from every other run.
+    pub id: String,
+    /// The execution that works on it now.
+    pub execution: String,
+    /// A hash of what was asked for.
+    pub request: Vec<u8>,
+    /// Whether nothing is written.
+    pub dry_run: bool,
+    /// In how many parts each stage is done.
+    pub parts: u32,
+    /// What the start was that it was begun or taken over with, so that it counts once.
+    pub token: Option<String>,
+    /// When it was begun.
+    pub started_at: Moment,
+    /// When it was over.
+    pub ended_at: Option<Moment>,
+}
+
+impl Run {
+    fn of(row: &Row) -> Option<Self> {
+        let text = |name: &str| row.get(name).and_then(Attribute::text).map(str::to_owned);
+        let moment = |name: &str| row.get(name)?.integer().and_then(Moment::from_unix);
+        Some(Self {
+            id: text("run")?,
+            execution: text("execution")?,
+            request: row.get("request")?.bytes()?.to_vec(),
+            dry_run: row.get("dry_run").is_some_and(Attribute::is_set),
+            parts: u32::try_from(row.get("parts")?.integer()?).ok()?,
+            token: text("token"),
+            started_at: moment("started_at")?,
+            ended_at: moment("ended_at"),
+        })
+    }
+
+    fn to_row(&self, action: &str) -> Row {
+        let mut row = Row::from([
+            ("name".to_owned(), text(RUNS)),
+            ("entry".to_owned(), text(&place(action))),
+            ("run".to_owned(), text(&self.id)),
+            ("execution".to_owned(), text(&self.execution)),
+            ("request".to_owned(), Attribute::Bytes(self.request.clone())),
+            ("dry_run".to_owned(), Attribute::Flag(self.dry_run)),
+            ("parts".to_owned(), number(self.parts.into())),
+            ("started_at".to_owned(), seconds(self.started_at)),
+        ]);
+        row.extend(self.token.as_deref().map(|token| ("token".to_owned(), text(token))));
+        row.extend(self.ended_at.map(|end| ("ended_at".to_owned(), seconds(end))));
+        row
+    }
+}
+
+/// How far a part of a run is. Written once for each page, under the condition that nobody else
+/// has written it since it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How many times it was written.
+    pub page: u64,
+    /// Where it goes on.
+    pub home: Option<Home>,
+    /// The last key that is done.
+    pub after: Option<Key>,
+    /// Marks of what the page that is being done changes, from before any of it is written.
+    pub marks: BTreeSet<String>,
+    /// Versions seen.
+    pub seen: u64,
+    /// Of these, changed.
+    pub changed: u64,
+    /// Of these, left because there was nothing to change.
+    pub skipped: u64,
+    /// How many were left as they are, by reason.
+    pub failed: BTreeMap<String, u64>,
+    /// Whether nothing is left to do.
+    pub done: bool,
+}
+
+impl Progress {
+    fn of(row: &Row) -> Self {
+        let count = |name: &str| {
+            let count = row.get(name).and_then(Attribute::integer);
+            count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
+        };
+        let text = |name: &str| row.get(name).and_then(Attribute::text).map(str::to_owned);
+        let home = match text("home").as_deref() {
+            Some("live") => Some(Home::Live),
+            Some("kept") => Some(Home::Kept),
+            _ => None,
+        };
+        let after = text("after_name").zip(text("after_sort"));
+        Self {
+            page: count("page"),
+            home,
+            after: after.map(|(name, version)| Key { name, version }),
+            marks: row.get("marks").and_then(Attribute::members).cloned().unwrap_or_default(),
+            seen: count("seen"),
+            changed: count("changed"),
+            skipped: count("skipped"),
+            failed: {
+                let pairs = row.get("failed").and_then(Attribute::map).into_iter().flatten();
+                let count = |(reason, count): (&String, &String)| {
+                    Some((reason.clone(), count.parse().ok()?))
+                };
+                pairs.filter_map(count).collect()
+            },
+            done: row.get("done").is_some_and(Attribute::is_set),
+        }
+    }
+
+    fn to_row(&self, run: &str, part: &str, ttl: Option<Moment>) -> Row {
+        let mut row = Row::from([
+            ("name".to_owned(), text(&name_of(run))),
+            ("entry".to_owned(), text(&format!("part#{part}"))),
+            ("page".to_owned(), number(self.page)),
+            ("seen".to_owned(), number(self.seen)),
+            ("changed".to_owned(), number(self.changed)),
+            ("skipped".to_owned(), number(self.skipped)),
+            ("done".to_owned(), Attribute::Flag(self.done)),
+        ]);
+        if !self.failed.is_empty() {
+            let counts = self.failed.iter().map(|(reason, n)| (reason.clone(), n.to_string()));
+            row.insert("failed".to_owned(), Attribute::Map(counts.collect()));
+        }
+        row.extend(self.home.map(|home| ("home".to_owned(), text(home.as_str()))));
+        if let Some(Key { name, version }) = &self.after {
+            row.insert("after_name".to_owned(), text(name));
+            row.insert("after_sort".to_owned(), text(version));
+        }
+        if !self.marks.is_empty() {
+            row.insert("marks".to_owned(), Attribute::Set(self.marks.clone()));
+        }
+        row.extend(ttl.map(|ttl| ("ttl".to_owned(), seconds(ttl))));
+        row
+    }
+}
+
+/// A version that a run left as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The name of the secret.
+    pub name: String,
+    /// The version; none where it is about the name.
+    pub label: Option<Label>,
+    /// Where it lies.
+    pub home: Home,
+    /// Its sort key there.
+    pub sort: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Failure {
+    /// The sort key of its entry: the same for the same version, so that it is told of once.
+    fn entry(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut mark = Sha256::new();
+        for part in [self.home.as_str(), &self.name, &self.sort] {
+            mark.update((part.len() as u64).to_be_bytes());
+            mark.update(part);
+        }
+        format!("failure#{}", hex::encode(mark.finalize()))
+    }
+
+    fn of(row: &Row) -> Option<Self> {
+        let text = |name: &str| row.get(name).and_then(Attribute::text).map(str::to_owned);
+        Some(Self {
+            name: text("secret")?,
+            label: text("version").map(Label::stored),
+            home: if text("home")? == Home::Kept.as_str() { Home::Kept } else { Home::Live },
+            sort: String::new(),
+            reason: text("reason")?,
+        })
+    }
+
+    fn to_row(&self, run: &str, ttl: Option<Moment>) -> Row {
+        let mut row = Row::from([
+            ("name".to_owned(), text(&name_of(run))),
+            ("entry".to_owned(), text(&self.entry())),
+            ("secret".to_owned(), text(&self.name)),
+            ("home".to_owned(), text(self.home.as_str())),
+            ("reason".to_owned(), text(&self.reason)),
+        ]);
+        let label = self.label.as_ref().filter(|label| !label.as_str().is_empty());
+        row.extend(label.map(|label| ("version".to_owned(), text(label.as_str()))));
+        row.extend(ttl.map(|ttl| ("ttl".to_owned(), seconds(ttl))));
+        row
+    }
+}
+
+impl Store {
+    /// The run of this action that is in force, or was the last one, strongly consistent.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn run(&self, action: &str) -> Result<Option<Run>, Error> {
+        let rows = self.run_entries(RUNS, &place(action), &place(action), None, None).await?.0;
+        Ok(rows.first().and_then(Run::of))
+    }
+
+    /// Puts a run in force, if the one that is there is still `before`; whether it was.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn put_run(
+        &self,
+        action: &str,
+        run: &Run,
+        before: Option<&Run>,
+    ) -> Result<bool, Error> {
+        let mut transaction = Transaction::default();
+        let execution = before.map(|run| run.execution.as_str());
+        transaction.put_run(self, run.to_row(action), execution);
+        Ok(self.commit(transaction).await? == Committed::Done)
+    }
+
+    /// Keeps what a run was given, by the order of `hints`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn put_hints(
+        &self,
+        run: &str,
+        hints: Vec<Row>,
+        ttl: Option<Moment>,
+    ) -> Result<(), Error> {
+        let rows = hints.into_iter().enumerate().map(|(index, mut row)| {
+            row.insert("name".to_owned(), text(&name_of(run)));
+            row.insert("entry".to_owned(), text(&format!("hint#{index:04}")));
+            row.extend(ttl.map(|ttl| ("ttl".to_owned(), seconds(ttl))));
+            row
+        });
+        self.put_all(rows.collect()).await
+    }
+
+    /// What a run was given.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn hints(&self, run: &str) -> Result<Vec<Row>, Error> {
+        self.all_entries(&name_of(run), "hint").await
+    }
+
+    /// How far a part is; not begun if nothing is known.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn progress(&self, run: &str, part: &str) -> Result<Progress, Error> {
+        let entry = format!("part#{part}");
+        let rows = self.run_entries(&name_of(run), &entry, &entry, None, None).await?.0;
+        Ok(rows.first().map(Progress::of).unwrap_or_default())
+    }
+
+    /// How far all parts are that were begun.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn all_progress(&self, run: &str) -> Result<Vec<Progress>, Error> {
+        Ok(self.all_entries(&name_of(run), "part").await?.iter().map(Progress::of).collect())
+    }
+
+    /// Notes how far a part is, one page on, if it is still where `progress` was read; whether it
+    /// was. `progress` counts on then.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn advance(
+        &self,
+        run: &str,
+        part: &str,
+        progress: &mut Progress,
+        ttl: Option<Moment>,
+    ) -> Result<bool, Error> {
+        let before = progress.page;
+        progress.page += 1;
+        let mut transaction = Transaction::default();
+        transaction.put_progress(self, progress.to_row(run, part, ttl), before);
+        Ok(self.commit(transaction).await? == Committed::Done)
+    }
+
+    /// Notes versions that were left as they are. Again is as once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn put_failures(
+        &self,
+        run: &str,
+        failures: &[Failure],
+        ttl: Option<Moment>,
+    ) -> Result<(), Error> {
+        self.put_all(failures.iter().map(|failure| failure.to_row(run, ttl)).collect()).await
+    }
+
+    /// A page of what a run could not do, and the sort key of the last one if there may be more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn failures(
+        &self,
+        run: &str,
+        after: Option<String>,
+        limit: Option<i32>,
+    ) -> Result<(Vec<Failure>, Option<String>), Error> {
+        let (rows, last) =
+            self.run_entries(&name_of(run), "failure#", "failure$", after, limit).await?;
+        Ok((rows.iter().filter_map(Failure::of).collect(), last))
+    }
+
+    async fn put_all(&self, rows: Vec<Row>) -> Result<(), Error> {
+        for rows in rows.chunks(Transaction::MAX_WRITES) {
+            let mut transaction = Transaction::default();
+            for row in rows {
+                transaction.put_over(self, row.clone());
+            }
+            // Of another who writes the very same.
+            while self.commit(transaction.clone()).await? == Committed::Conflict {}
+        }
+        Ok(())
+    }
+
+    async fn all_entries(&self, name: &str, kind: &str) -> Result<Vec<Row>, Error> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let (first, last) = (format!("{kind}#"), format!("{kind}$"));
+            let (rows, more) = self.run_entries(name, &first, &last, after, None).await?;
+            all.extend(rows);
+            if more.is_none() {
+                return Ok(all);
+            }
+            after = more;
+        }
+    }
+
+    async fn run_entries(
+        &self,
+        name: &str,
+        first: &str,
+        last: &str,
+        after: Option<String>,
+        limit: Option<i32>,
+    ) -> Result<(Vec<Row>, Option<String>), Error> {
+        let query = self
+            .entries(name, first, last)
+            .set_limit(limit)
+            .set_exclusive_start_key(after.map(|entry| super::ledger::place(name, entry)));
+        let (items, last) = self.send_ledger(super::ledger::only(RUN, query)).await?;
+        let last = last.as_ref().and_then(super::ledger::entry_of);
+        Ok((items.into_iter().map(row_of).collect(), last))
+    }
+}
+
+fn place(action: &str) -> String {
+    format!("run#{action}")
+}
+
+fn name_of(run: &str) -> String {
+    format!("{RUNS}/{run}")
+}
+
+fn text(text: &str) -> Attribute {
+    Attribute::Text(text.to_owned())
+}
+
+fn number(number: u64) -> Attribute {
+    Attribute::Number(number.to_string())
+}
+
+fn seconds(moment: Moment) -> Attribute {
+    Attribute::Number(moment.unix().to_string())
+}
