@@ -387,9 +387,19 @@ def credstash(client_environment, stack, tmp_path_factory):
 @pytest.fixture(scope="session")
 def nodecredstash(client_environment, stack):
     """nodecredstash, as published but bundled: `call("getSecret", name=...)`."""
+    yield from node(client_environment, stack.table)
+
+
+@pytest.fixture(scope="session")
+def nodecredstash_as_root(stack):
+    """The same as the account's root, for tables of other stacks."""
+    yield from node(os.environ, stack.table)
+
+
+def node(environment, table):
     process = subprocess.Popen(
         [TOOLS / "journeys/bin/node", TOOLS / "node/bundle.js"],
-        env=client_environment,
+        env={**environment, "NODE_DISABLE_COMPILE_CACHE": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -397,7 +407,7 @@ def nodecredstash(client_environment, stack):
     )
 
     def call(method, **arguments):
-        request = {"call": method, "with": {"tableName": stack.table, **arguments}}
+        request = {"call": method, "with": {"tableName": table, **arguments}}
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
         return json.loads(process.stdout.readline())

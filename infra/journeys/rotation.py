@@ -5,65 +5,53 @@ import os
 import subprocess
 import time
 
-from botocore.exceptions import ClientError
 from conftest import ROOT, Stack, client
 
-NAME, TABLE = "rotating", "rotating-store"
 
+class Rotating:
+    """A stack of this session and this word alone: what an earlier one left under another key
+    would be in the way."""
 
-def make_table():
-    """With a stream, by which every write can be counted."""
-    dynamodb = client("dynamodb")
-    try:
-        dynamodb.create_table(
-            TableName=TABLE,
+    def __init__(self, word):
+        self.name = f"{word}-{os.getpid()}"
+        self.table = f"{word}-store-{os.getpid()}"
+        keys = [("name", "HASH"), ("version", "RANGE")]
+        schema = [{"AttributeName": name, "KeyType": kind} for name, kind in keys]
+        described = ["comment", "context", "created_at", "expires_at", "revision"]
+        # With a stream, by which every write can be counted.
+        client("dynamodb").create_table(
+            TableName=self.table,
             BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": name, "AttributeType": "S"} for name in ("name", "version")
-            ],
-            KeySchema=[
-                {"AttributeName": "name", "KeyType": "HASH"},
-                {"AttributeName": "version", "KeyType": "RANGE"},
-            ],
+            AttributeDefinitions=[{"AttributeName": n, "AttributeType": "S"} for n, _ in keys],
+            KeySchema=schema,
             GlobalSecondaryIndexes=[
                 {
                     "IndexName": "names",
-                    "KeySchema": [
-                        {"AttributeName": "name", "KeyType": "HASH"},
-                        {"AttributeName": "version", "KeyType": "RANGE"},
-                    ],
-                    "Projection": {
-                        "ProjectionType": "INCLUDE",
-                        "NonKeyAttributes": [
-                            *("comment", "context", "created_at", "expires_at", "revision"),
-                        ],
-                    },
+                    "KeySchema": schema,
+                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": described},
                 }
             ],
             StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
         )
-    except dynamodb.exceptions.ResourceInUseException:
-        pass
 
-
-def deploy(key, **parameters):
-    """Deploys, or changes, the stack on that table and this key."""
-    make_table()
-    parameters = {
-        "Architecture": "x86_64",
-        "ExistingTableName": TABLE,
-        "ExistingKeyArn": key,
-        "LegacyItems": "read",
-        "RotationKmsRequestsPerSecond": "400",
-        "RenewSchedule": "rate(365 days)",
-        "RetiredKeyArns": "",
-        **parameters,
-    }
-    command = [ROOT / "infra/local/deploy", "--stack-name", NAME, "--parameter-overrides"]
-    command += [f"{name}={value}" for name, value in parameters.items()]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Stack(NAME)
+    def deploy(self, key, **parameters):
+        """Deploys, or changes, the stack with this key."""
+        parameters = {
+            "Architecture": "x86_64",
+            "ExistingTableName": self.table,
+            "ExistingKeyArn": key,
+            "LegacyItems": "read",
+            "RotationKmsRequestsPerSecond": "400",
+            "RenewSchedule": "rate(365 days)",
+            "RetiredKeyArns": "",
+            **parameters,
+        }
+        command = [ROOT / "infra/local/deploy", "--stack-name", self.name, "--parameter-overrides"]
+        # An empty value has to be said: what is left out stays as it was.
+        command += [f'{name}="{value}"' for name, value in parameters.items()]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Stack(self.name)
 
 
 def start(stack, action, **more):

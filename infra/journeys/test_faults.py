@@ -5,25 +5,52 @@ import time
 
 import pytest
 from conftest import allow, client
+from legacy import Writer
 
 LIMIT = 29
 BUSY = {"put": ["dynamodb:Query", "kms:GenerateDataKey", "dynamodb:TransactWriteItems"],
         "get": ["dynamodb:Query", "kms:Decrypt"],
         "list": ["dynamodb:Scan"],
         "delete": ["dynamodb:Query", "dynamodb:TransactWriteItems"],
-        "restore": ["dynamodb:Query", "dynamodb:TransactWriteItems"]}
+        "restore": ["dynamodb:Query", "dynamodb:TransactWriteItems"],
+        "rewrap": ["dynamodb:Query", "kms:ReEncrypt", "dynamodb:UpdateItem"],
+        "reseal": ["dynamodb:Query", "kms:Decrypt", "dynamodb:TransactWriteItems"],
+        "renew": ["dynamodb:Query", "kms:GenerateDataKey", "dynamodb:TransactWriteItems"],
+        "policy": ["dynamodb:Query", "dynamodb:TransactWriteItems"]}
+ROTATIONS = ("rewrap", "reseal", "renew")
 CALLS = [(verb, call) for verb, calls in BUSY.items() for call in calls]
 
 
 def request_of(verb, name):
-    return {"put": {"name": name, "secret": "new"}, "list": {}}.get(verb, {"name": name})
+    if verb in ROTATIONS:
+        return {"action": verb, "name": name}
+    requests = {
+        "put": {"name": name, "secret": "new"},
+        "list": {},
+        "policy": {"policy": "put", "name": name, "days": 1},
+    }
+    return requests.get(verb, {"name": name})
+
+
+def both(stack, verb, request):
+    """By both doors: over HTTP, a rotation comes by way of rotate."""
+    yield "direct", stack.invoke(verb, request)
+    yield "http", stack.by_http("rotate" if verb in ROTATIONS else verb, request)
 
 
 def prepare(stack, verb, name):
-    """One version, where the verb looks for it."""
+    """One version, where the verb looks for it and has something to do."""
+    if verb == "reseal":
+        writer = Writer(client("kms"), stack.key_arn)
+        stack.rows.put_item(Item=writer.row(name, "s"))
+        return
     stack.put(name, "s")
     if verb == "restore":
         stack.done("delete", name=name)
+    if verb == "rewrap":
+        client("kms").rotate_key_on_demand(KeyId=stack.key_arn)
+    if verb == "renew":
+        stack.done("policy", policy="put", name=name, days=1)
 
 
 def count(stack, name):
@@ -41,7 +68,7 @@ def fault(call, kind, **more):
 def test_what_stays_busy_is_unavailable(stack, faults, name, verb, call, kind):
     prepare(stack, verb, name)
     faults.set(fault(call, kind))
-    for origin, answer in stack.both(verb, request_of(verb, name)):
+    for origin, answer in both(stack, verb, request_of(verb, name)):
         assert answer.code == "Unavailable"
         assert "ry again" in answer.message
         if origin == "http":
@@ -94,17 +121,17 @@ def test_a_write_whose_answer_was_lost_is_not_doubled(stack, faults, name):
 
 
 @pytest.mark.parametrize("kind", ["conflict", "busy"])
-@pytest.mark.parametrize("verb", ["put", "delete", "restore"])
+@pytest.mark.parametrize("verb", ["put", "delete", "restore", "reseal", "renew", "policy"])
 def test_a_cancelled_transaction_is_tried_again(stack, faults, name, verb, kind):
     prepare(stack, verb, name)
     faults.set(fault(WRITE, kind, count=3))
     answer = stack.invoke(verb, request_of(verb, name))
     assert answer.code == "OK"
-    assert count(stack, name) == (2 if verb == "put" else 1)
+    assert count(stack, name) == (2 if verb in ("put", "renew") else 1)
     assert stack.verify(name) == {}
 
 
-@pytest.mark.parametrize("verb", ["put", "delete", "restore"])
+@pytest.mark.parametrize("verb", ["put", "delete", "restore", "reseal", "renew", "policy"])
 def test_transactions_that_stay_throttled_are_unavailable(stack, faults, name, verb):
     prepare(stack, verb, name)
     faults.set(fault(WRITE, "busy"))
@@ -170,6 +197,18 @@ def without(iam, stack):
         ("restore", "dynamodb:Query", {}),
         ("restore", "dynamodb:PutItem", {}),
         ("restore", "dynamodb:DeleteItem", {}),
+        ("rewrap", "kms:ReEncryptFrom", {}),
+        ("rewrap", "kms:ReEncryptTo", {}),
+        ("rewrap", "dynamodb:Query", {}),
+        ("rewrap", "dynamodb:UpdateItem", {}),
+        ("reseal", "kms:Decrypt", {}),
+        ("reseal", "dynamodb:Query", {}),
+        ("reseal", "dynamodb:PutItem", {}),
+        ("renew", "kms:GenerateDataKey", {}),
+        ("renew", "dynamodb:Query", {}),
+        ("renew", "dynamodb:PutItem", {}),
+        ("policy", "dynamodb:Query", {}),
+        ("policy", "dynamodb:PutItem", {}),
     ],
 )
 def test_a_missing_permission_is_named_to_the_operator(
@@ -180,7 +219,7 @@ def test_a_missing_permission_is_named_to_the_operator(
     if request.pop("versions", None):
         request["name"] = name
     without(verb, action)
-    for origin, answer in stack.both(verb, request):
+    for origin, answer in both(stack, verb, request):
         assert answer.code == "Unavailable"
         assert "lacks a permission" in answer.message and "operator" in answer.message
         if origin == "direct":
@@ -239,7 +278,7 @@ def configured(stack):
         )
 
 
-LEDGERED = ["put", "delete", "restore"]
+LEDGERED = ["put", "delete", "restore", *ROTATIONS, "policy"]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +287,7 @@ LEDGERED = ["put", "delete", "restore"]
 )
 def test_a_missing_setting_says_so(stack, configured, name, verb, setting):
     configured(verb, **{setting: ""})
-    for origin, answer in stack.both(verb, request_of(verb, name)):
+    for origin, answer in both(stack, verb, request_of(verb, name)):
         assert answer.code == "Unavailable"
         assert "setting" in answer.message and "operator" in answer.message
         assert origin == "http" or setting in answer.log
@@ -261,7 +300,7 @@ def test_a_missing_table_says_so(stack, iam, configured, name, verb):
     iam.put_role_policy(RoleName=role, PolicyName="wide", PolicyDocument=policy)
     try:
         configured(verb, COFFER_TABLE="no-such-table")
-        for _, answer in stack.both(verb, request_of(verb, name)):
+        for _, answer in both(stack, verb, request_of(verb, name)):
             assert answer.code == "Unavailable"
             assert "is not there" in answer.message and "operator" in answer.message
         log = stack.invoke(verb, request_of(verb, name)).log

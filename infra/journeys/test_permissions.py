@@ -7,9 +7,11 @@ import boto3
 import pytest
 from conftest import ACCOUNT, NUMBERS, ONCE, REGION, allow, client, user
 
-# What each role may do, and on what; everything else in ACTIONS it may not. put, list and restore
-# may also Query, on the condition that they ask for certain attributes alone: a simulation without
-# a request denies that, so it is shown on the live tables below.
+ROTATIONS = ("rewrap", "reseal", "renew")
+# What each role may do, and on what; everything else in ACTIONS it may not. put, list, restore,
+# rewrap, renew and policy may also Query, and rewrap Scan, on the condition that they ask for
+# certain attributes alone: a simulation without a request denies that, so it is shown on the live
+# tables below.
 ALLOWED = {
     "put": {
         ("kms:GenerateDataKey", "key"),
@@ -37,6 +39,29 @@ ALLOWED = {
         ("dynamodb:DeleteItem", "ledger"),
     },
     "remind": {("dynamodb:Scan", "index/names"), ("dynamodb:PutItem", "ledger")},
+    "rotate": {("lambda:InvokeFunction", f"function/{verb}") for verb in ROTATIONS},
+    "rewrap": {
+        ("kms:ReEncryptFrom", "key"),
+        ("kms:ReEncryptTo", "key"),
+        ("dynamodb:UpdateItem", "table"),
+        ("dynamodb:UpdateItem", "ledger"),
+        ("dynamodb:PutItem", "ledger"),
+    },
+    "reseal": {
+        ("kms:Decrypt", "key"),
+        ("kms:GenerateDataKey", "key"),
+        *(
+            (f"dynamodb:{action}", place)
+            for action in ("Query", "Scan", "PutItem")
+            for place in ("table", "ledger")
+        ),
+    },
+    "renew": {
+        ("kms:GenerateDataKey", "key"),
+        ("dynamodb:PutItem", "table"),
+        ("dynamodb:PutItem", "ledger"),
+    },
+    "policy": {("dynamodb:PutItem", "ledger")},
 }
 ACTIONS = [
     *(
@@ -64,6 +89,8 @@ ACTIONS = [
     ("s3:GetObject", "anything"),
     ("iam:PassRole", "anything"),
     ("lambda:InvokeFunction", "anything"),
+    *(("lambda:InvokeFunction", f"function/{verb}") for verb in (*ROTATIONS, "put", "get")),
+    ("states:StartExecution", "anything"),
     ("events:PutEvents", "anything"),
     ("dynamodb:GetRecords", "anything"),
 ]
@@ -79,6 +106,10 @@ def arn(stack, place):
         "index/names": f"{table}/index/names",
         "index/revision": f"{table}/index/revision",
         "anything": "*",
+        **{
+            f"function/{verb}": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
+            for verb, function in stack.functions.items()
+        },
     }[place]
 
 
@@ -182,6 +213,23 @@ def attempts(stack, session, row):
     answered = {**event, "ProjectionExpression": "answer, fingerprint"}
     answered["ExpressionAttributeNames"] = {"#name": "name"}
     entry = {"name": {"S": row["name"]}, "entry": {"S": "e"}}
+    run = {"name": {"S": "/rotation/mine"}, "entry": {"S": "part#"}}
+
+    def update(of, key, path, **names):
+        return lambda: dynamodb.update_item(
+            TableName=of,
+            Key=key,
+            UpdateExpression=f"SET {path} = :value",
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues={":value": {"S": "x"}},
+        )
+
+    wrapping = {
+        **by_name,
+        "ExpressionAttributeNames": {"#name": "name", "#key": "key"},
+        "ProjectionExpression": "#name, #key",
+        "Select": "SPECIFIC_ATTRIBUTES",
+    }
     wrapped = base64.b64decode(row["key"])
     return {
         "wrap": lambda: kms.generate_data_key(KeyId=stack.key_arn, NumberOfBytes=64),
@@ -193,7 +241,10 @@ def attempts(stack, session, row):
         "write": lambda: dynamodb.put_item(
             TableName=table, Item={**key, "version": {"S": f"{8:019}"}}
         ),
-        "overwrite by update": lambda: dynamodb.update_item(TableName=table, Key=key),
+        "touch": lambda: dynamodb.update_item(TableName=table, Key=key),
+        "change a wrapped key": update(table, key, "#key", **{"#key": "key"}),
+        "change a comment": update(table, key, "#comment", **{"#comment": "comment"}),
+        "query a wrapped key": lambda: dynamodb.query(TableName=table, **wrapping),
         "delete": lambda: dynamodb.delete_item(TableName=table, Key=key),
         "read an item": lambda: dynamodb.get_item(TableName=table, Key=key),
         "query whole rows": lambda: dynamodb.query(TableName=table, **by_name),
@@ -212,7 +263,9 @@ def attempts(stack, session, row):
         "read an entry": lambda: dynamodb.get_item(TableName=stack.ledger, Key=entry),
         "scan the ledger": lambda: dynamodb.scan(TableName=stack.ledger),
         "write the ledger": lambda: dynamodb.put_item(TableName=stack.ledger, Item=entry),
-        "update the ledger": lambda: dynamodb.update_item(TableName=stack.ledger, Key=entry),
+        "touch the ledger": lambda: dynamodb.update_item(TableName=stack.ledger, Key=entry),
+        "change an event": update(stack.ledger, entry, "who"),
+        "write a run": lambda: dynamodb.put_item(TableName=stack.ledger, Item=run),
         "delete from the ledger": lambda: dynamodb.delete_item(TableName=stack.ledger, Key=entry),
         "write within a transaction": lambda: dynamodb.transact_write_items(
             TransactItems=[
@@ -227,6 +280,7 @@ def attempts(stack, session, row):
 
 # What those can who move versions there and back.
 LEDGER = {
+    "write a run",
     "query events", "query tokens", "query a deleted ciphertext", "query the whole ledger",
     "write the ledger", "delete from the ledger",
 }
@@ -238,24 +292,47 @@ LEDGER = {
         (
             "put",
             {"wrap", "write", "write within a transaction", "query the highest version",
-             "query events", "query tokens", "write the ledger"},
+             "query events", "query tokens", "write the ledger", "write a run"},
         ),
         (
             "get",
             {"unwrap", "query whole rows", "query the highest version", "query a ciphertext",
-             "query revisions", "scan names"},
+             "query a wrapped key", "query revisions", "scan names"},
         ),
         ("list", {"query names", "scan names", "query events"}),
         (
             "delete",
-            {"delete", "delete within a transaction", "query whole rows",
+            {"delete", "delete within a transaction", "query whole rows", "query a wrapped key",
              "query the highest version", "query a ciphertext", *LEDGER},
         ),
         (
             "restore",
             {"write", "write within a transaction", "query the highest version", *LEDGER},
         ),
-        ("remind", {"scan names", "write the ledger"}),
+        ("remind", {"scan names", "write the ledger", "write a run"}),
+        ("rotate", set()),
+        (
+            "rewrap",
+            {"re-encrypt", "touch", "change a wrapped key", "query a wrapped key",
+             "query the highest version", "query events", "query a deleted ciphertext",
+             "touch the ledger", "write a run"},
+        ),
+        (
+            "reseal",
+            {"wrap", "unwrap", "write", "write within a transaction", "query whole rows",
+             "query the highest version", "query a ciphertext", "query a wrapped key", "scan",
+             "scan the ledger", "query events", "query tokens", "query a deleted ciphertext",
+             "query the whole ledger", "write the ledger", "write a run"},
+        ),
+        (
+            "renew",
+            {"wrap", "write", "write within a transaction", "query the highest version",
+             "query events", "query tokens", "write the ledger", "write a run"},
+        ),
+        (
+            "policy",
+            {"query the highest version", "query events", "write the ledger", "write a run"},
+        ),
     ],
 )
 def test_whoever_steals_a_functions_credentials_can_do_no_more_than_it(
@@ -330,6 +407,11 @@ def test_a_caller_gets_what_the_path_in_its_policy_covers(stack, caller, name):
         ("PUT", "/bundle/dev"),
         ("DELETE", f"/secrets/dev/{name}"),
         ("POST", f"/restore/dev/{name}"),
+        ("POST", f"/rotate/dev/{name}"),
+        ("PUT", f"/policies/dev/{name}"),
+        ("DELETE", f"/policies/dev/{name}"),
+        ("GET", f"/policies/dev/{name}"),
+        ("GET", "/reports/rewrap"),
     ):
         body = {"secret": "x"} if method == "PUT" else None
         answer = stack.http(method, path, body=body, credentials=dev)
@@ -368,6 +450,9 @@ def test_unsigned_and_wrongly_signed_calls_are_refused(stack, iam, name):
         ("PUT", f"/bundle/{name}"),
         ("DELETE", f"/secrets/{name}"),
         ("POST", f"/restore/{name}"),
+        ("POST", f"/rotate/{name}"),
+        ("PUT", f"/policies/{name}"),
+        ("GET", "/reports/renew"),
     ):
         for credentials in (None, keys):
             assert stack.http(method, path, credentials=credentials).status == 403, (method, path)

@@ -6,12 +6,18 @@ import string
 from datetime import datetime, timedelta, timezone
 
 import pytest
+import rotation
 from conftest import ROOT
 
 # What is deleted has been put, got and listed before, and is restored afterwards.
-VERBS = ("put", "get", "list", "remind", "delete", "restore")
+VERBS = (
+    *("put", "get", "list", "remind", "policy", "rotate", "rewrap", "reseal", "renew"),
+    *("delete", "restore"),
+)
+# Cancelled after it was put.
 EVENTS = sorted(
-    (ROOT / "events").glob("*.json"), key=lambda path: (VERBS.index(path.stem.split("-")[0]), path)
+    (ROOT / "events").glob("*.json"),
+    key=lambda path: (VERBS.index(path.stem.split("-")[0]), "cancel" in path.stem, path),
 )
 
 
@@ -22,6 +28,8 @@ def event(name):
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
 def test_every_sample_event_works(stack, path):
     request = json.loads(path.read_text())
+    if path.stem.startswith("list-report"):
+        rotation.run(stack, "renew")
     answer = stack.invoke(path.stem.split("-")[0], request)
     assert answer.code == "OK"
     content = answer.body
@@ -46,6 +54,16 @@ def test_every_sample_event_works(stack, path):
             assert all(entry["name"].startswith("dev/") for entry in entries)
         case "delete" | "restore":
             assert 1 in content["versions"]
+        case "policy":
+            assert content["next_rotation_at"] > content.get("last_rotated_at", "")
+        case "policy-cancel":
+            assert content == {"name": "dev/db/password"}
+        case "renew":
+            assert content["version"] > 1
+        case "rotate" | "rewrap" | "reseal":
+            assert content["action"] == "renew" or content["failed"] == 0
+        case "list-report":
+            assert content["state"] == "done"
 
 
 def test_text_goes_in_by_one_door_and_comes_out_by_the_other(stack, name):

@@ -34,6 +34,9 @@ pub struct Keys {
     wrapped_by: AtomicUsize,
 }
 
+/// How IAM knows `ReEncrypt`: by what it asks of either key.
+const REENCRYPT: &str = "kms:ReEncryptFrom or kms:ReEncryptTo (kms:ReEncrypt)";
+
 /// What a data key becomes that is wrapped anew.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rewrapped {
@@ -215,7 +218,7 @@ impl Keys {
                     Some(ReEncryptError::InvalidCiphertextException(_)) => Ok(Rewrapped::Refused),
                     Some(ReEncryptError::IncorrectKeyException(_)) => Ok(Rewrapped::Foreign),
                     _ => {
-                        let failure = Failure::of("kms:ReEncrypt", key_id, &error);
+                        let failure = Failure::of(REENCRYPT, key_id, &error);
                         match failure.code() {
                             "ValidationException" => Ok(Rewrapped::Refused),
                             // What a retired key wraps that is disabled stays as it is.
@@ -252,11 +255,11 @@ impl Keys {
             return call(Builder::new()).await;
         }
         loop {
-            self.pace.turn().await;
+            let turn = self.pace.turn().await;
             let once = Builder::new().retry_config(RetryConfig::disabled());
             match call(once).await {
                 Err(error) if Failure::of("", "", &error).is_passing() => {
-                    if !self.pace.throttled() {
+                    if !self.pace.throttled(turn) {
                         return Err(error);
                     }
                 }

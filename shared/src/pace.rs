@@ -8,8 +8,8 @@ use tokio::time::Instant;
 /// Gives each call its turn. Free unless told otherwise: then nobody waits.
 ///
 /// Calls are spaced, not counted, so no second has more of them than any other. A throttled call
-/// doubles the space; each call that is answered takes back a part of that (additive increase,
-/// multiplicative decrease: RFC 5681, section 3.1, turned to rates).
+/// halves the rate, once for all that were made before; each call that is answered gives back a
+/// part of it (additive increase, multiplicative decrease, as RFC 5681, section 3.1, has it).
 #[derive(Debug, Default)]
 pub struct Pace(Mutex<State>);
 
@@ -25,6 +25,8 @@ struct Limit {
     /// The space as it is.
     slowed: Duration,
     next: Instant,
+    /// Since when it has been as slow.
+    since: Instant,
     until: Instant,
 }
 
@@ -35,7 +37,7 @@ impl Pace {
     /// The most space between two calls.
     const SLOWEST: Duration = Duration::from_secs(5);
     /// How many answered calls take back one throttled one.
-    const RECOVERY: u32 = 32;
+    const RECOVERY: f64 = 32.0;
 
     /// From now on, at most `per_second` calls a second; one that is throttled is made again until
     /// `until`.
@@ -44,7 +46,8 @@ impl Pace {
         self.with(|state| {
             // As slow as it was: whoever was busy may be so still.
             let slowed = state.limit.as_ref().map_or(space, |limit| limit.slowed.max(space));
-            state.limit = Some(Limit { space, slowed, next: Instant::now(), until });
+            let now = Instant::now();
+            state.limit = Some(Limit { space, slowed, next: now, since: now, until });
         });
     }
 
@@ -64,8 +67,8 @@ impl Pace {
         self.with(|state| state.limit.is_some())
     }
 
-    /// Waits for the next turn.
-    pub async fn turn(&self) {
+    /// Waits for the next turn, and answers when it was.
+    pub async fn turn(&self) -> Instant {
         let turn = self.with(|state| {
             let limit = state.limit.as_mut()?;
             let turn = limit.next.max(Instant::now());
@@ -75,26 +78,32 @@ impl Pace {
         if let Some(turn) = turn {
             tokio::time::sleep_until(turn).await;
         }
+        turn.unwrap_or_else(Instant::now)
     }
 
     /// Notes that a call was answered.
     pub fn answered(&self) {
         self.with(|state| {
             if let Some(limit) = &mut state.limit {
-                let step = limit.slowed.saturating_sub(limit.space) / Self::RECOVERY;
-                limit.slowed = limit.slowed.saturating_sub(step).max(limit.space);
+                let rate = 1.0 / limit.slowed.as_secs_f64();
+                let whole = 1.0 / limit.space.as_secs_f64();
+                let rate = (rate + whole / Self::RECOVERY).min(whole);
+                limit.slowed = Duration::from_secs_f64(1.0 / rate);
             }
         });
     }
 
-    /// Notes that a call was throttled. Whether there is time to make it again.
+    /// Notes that the call of a turn was throttled. Whether there is time to make it again.
     #[must_use]
-    pub fn throttled(&self) -> bool {
+    pub fn throttled(&self, turn: Instant) -> bool {
         self.with(|state| {
             let Some(limit) = &mut state.limit else { return false };
-            limit.slowed = (limit.slowed * 2).min(Self::SLOWEST.max(limit.space));
             let now = Instant::now();
-            limit.next = limit.next.max(now + limit.slowed);
+            if turn >= limit.since {
+                limit.since = now;
+                limit.slowed = (limit.slowed * 2).min(Self::SLOWEST.max(limit.space));
+                limit.next = limit.next.max(now + limit.slowed);
+            }
             limit.next < limit.until
         })
     }
@@ -124,7 +133,7 @@ mod tests {
     async fn without_a_limit_nobody_waits() {
         let pace = Pace::default();
         assert_eq!(turns(&pace, 1000).await, Duration::ZERO);
-        assert!(!pace.throttled());
+        assert!(!pace.throttled(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -152,7 +161,10 @@ mod tests {
         pace.limit(100.0, far());
         let even = turns(&pace, 100).await;
         for _ in 0..4 {
-            assert!(pace.throttled());
+            let turn = pace.turn().await;
+            assert!(pace.throttled(turn));
+            // Those that were made before are one with it.
+            assert!(pace.throttled(turn - Duration::from_millis(1)));
         }
         turns(&pace, 1).await;
         assert!(turns(&pace, 100).await > even * 10);
@@ -167,9 +179,24 @@ mod tests {
     async fn what_is_throttled_to_the_end_is_given_up() {
         let pace = Pace::default();
         pace.limit(100.0, Instant::now() + Duration::from_mins(1));
-        while pace.throttled() {
-            pace.turn().await;
-        }
+        while pace.throttled(pace.turn().await) {}
         assert!(Instant::now() < far());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_some_are_always_throttled_it_finds_a_rate() {
+        let pace = Pace::default();
+        pace.limit(100.0, far());
+        let even = turns(&pace, 700).await;
+        let began = Instant::now();
+        for call in 0..700 {
+            let turn = pace.turn().await;
+            if call % 7 == 0 {
+                assert!(pace.throttled(turn));
+            } else {
+                pace.answered();
+            }
+        }
+        assert!(began.elapsed() < even * 8);
     }
 }

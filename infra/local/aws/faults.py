@@ -4,7 +4,7 @@
 "count": 2}]` replaces all faults that are set; `[]` clears them. `kind` is `throttle`, `error` (an
 internal one), `delay` (of `seconds`), `lost` (done, but answered with an internal error), or for a
 transaction `conflict` (with another) or `busy` (throttled in one of its writes). Without `count` a
-fault stays. `POST /_local/calls` answers the calls since the last time, as
+fault stays; with `every` it meets one call in so many. `POST /_local/calls` answers the calls since the last time, as
 `{"kms:Decrypt": 3}`, and `POST /_local/rates` the most of them that any second held.
 """
 
@@ -34,6 +34,9 @@ def due(service, operation):
     for fault in faults:
         if (fault["service"], fault["operation"]) != (service, operation):
             continue
+        fault["met"] = fault.get("met", 0) + 1
+        if fault["met"] % fault.get("every", 1):
+            return None
         left = fault.get("count")
         if left is None or left > 0:
             if left is not None:

@@ -147,7 +147,9 @@ impl Coffer {
     /// How many entries of the ledger are passed over in one page of moves.
     const MOVES: u32 = 1000;
     /// How long one call about one name goes on.
-    const NAME_SECONDS: Duration = Duration::from_secs(18);
+    const NAME_TIME: Duration = Duration::from_secs(18);
+    /// And how long it asks a KMS that is busy: its caller waits.
+    const NAME_PATIENCE: Duration = Duration::from_secs(5);
 
     /// Begins a run, or goes on with one that is not over: with the very same request, or, by a
     /// schedule, with whatever is being written. A start with a token that is known does nothing.
@@ -302,7 +304,8 @@ impl Coffer {
             (found.into_iter().map(Unit::Version).collect(), next)
         };
         let ttl = Self::end_of_run();
-        let intents = Intents { run: &run.id, part, progress: &mut *progress, ttl };
+        let uncounted = &mut progress.marks.clone();
+        let intents = Intents { run: &run.id, part, progress: &mut *progress, uncounted, ttl };
         let Some(tally) = self.work(job, units, Some(intents)).await? else { return Ok(()) };
         progress.count(&tally);
         progress.after = next;
@@ -327,13 +330,16 @@ impl Coffer {
         let store = self.ledger()?;
         let after = progress.after.clone();
         let (names, next) = store.moved(run.started_at, at, after, Self::MOVES).await?;
-        let mut failures = Vec::new();
+        let (mut failures, mut changed) = (Vec::new(), 0);
+        let mut uncounted = progress.marks.clone();
         for name in names.into_iter().collect::<BTreeSet<_>>() {
-            let Some(found) = self.settle(job, run, part, progress, &name).await? else {
-                return Ok(());
-            };
-            failures.extend(found);
+            let settled = self.settle(job, run, part, (progress, &mut uncounted), &name).await?;
+            let Some(tally) = settled else { return Ok(()) };
+            changed += tally.changed;
+            failures.extend(tally.failures);
         }
+        progress.seen += changed;
+        progress.changed += changed;
         progress.after = next;
         progress.done = progress.after.is_none();
         progress.marks.clear();
@@ -347,11 +353,12 @@ impl Coffer {
         job: &Job<'_>,
         run: &Run,
         part: &str,
-        progress: &mut Progress,
+        (progress, uncounted): (&mut Progress, &mut BTreeSet<String>),
         text: &str,
-    ) -> Result<Option<Vec<Failure>>, Error> {
+    ) -> Result<Option<Tally>, Error> {
         let store = self.ledger()?;
         let name = Name::of_any_client(text)?;
+        let mut changed = 0;
         loop {
             let before = store.tail(&name).await?;
             let (mut failures, mut moved) = (Vec::new(), false);
@@ -363,12 +370,13 @@ impl Coffer {
                         store.walk_name(home, view, text, after, Self::PAGE).await?;
                     let units = found.into_iter().map(Unit::Version).collect();
                     let ttl = Self::end_of_run();
-                    let intents = Intents { run: &run.id, part, progress: &mut *progress, ttl };
+                    let progress = &mut *progress;
+                    let uncounted = &mut *uncounted;
+                    let intents = Intents { run: &run.id, part, progress, uncounted, ttl };
                     let Some(tally) = self.work(job, units, Some(intents)).await? else {
                         return Ok(None);
                     };
-                    progress.seen += tally.changed;
-                    progress.changed += tally.changed;
+                    changed += tally.changed;
                     moved |= tally.gone || (tally.changed > 0 && job.action == Action::Reseal);
                     failures.extend(tally.failures);
                     after = next;
@@ -379,7 +387,7 @@ impl Coffer {
             }
             // Each thing that was resealed is an event of its own.
             if !moved && store.tail(&name).await? == before {
-                return Ok(Some(failures));
+                return Ok(Some(Tally { changed, failures, ..Tally::default() }));
             }
         }
     }
@@ -473,8 +481,8 @@ impl Coffer {
         after: Option<Key>,
         caller: &Caller,
     ) -> Result<Report, Error> {
-        let until = Instant::now() + Self::NAME_SECONDS;
-        self.pace(1.0, until);
+        let until = Instant::now() + Self::NAME_TIME;
+        self.pace(1.0, Instant::now() + Self::NAME_PATIENCE);
         let Asked { dry_run, hints } = asked;
         let job = Job { action, dry_run: *dry_run, hints, caller };
         let mut report = Report::of_name(action, *dry_run);

@@ -190,6 +190,8 @@ pub(super) struct Intents<'a> {
     pub(super) run: &'a str,
     pub(super) part: &'a str,
     pub(super) progress: &'a mut Progress,
+    /// Marks of changes that were begun and are not counted yet.
+    pub(super) uncounted: &'a mut BTreeSet<String>,
     pub(super) ttl: Option<Moment>,
 }
 
@@ -224,12 +226,13 @@ impl Coffer {
                 .buffered(Self::AT_ONCE)
                 .try_collect()
                 .await?;
-            let known = intents.as_ref().map(|intents| intents.progress.marks.clone());
-            let known = known.unwrap_or_default();
+            let mut nothing = BTreeSet::new();
+            let uncounted = intents.as_mut().map_or(&mut nothing, |some| &mut *some.uncounted);
             let (mut changes, mut marks) = (Vec::new(), BTreeSet::new());
             for (unit, plan) in planned {
                 match plan {
-                    Plan::Skip if known.contains(&unit.mark(None)) => tally.changed += 1,
+                    // Begun, and interrupted before it was counted.
+                    Plan::Skip if uncounted.remove(&unit.mark(None)) => tally.changed += 1,
                     Plan::Skip => tally.skipped += 1,
                     Plan::Fail(reason) => tally.failures.push(unit.failure(reason)),
                     Plan::Change(_) if job.dry_run => tally.changed += 1,
@@ -242,19 +245,24 @@ impl Coffer {
             if changes.is_empty() {
                 return Ok(Some(tally));
             }
-            if let Some(Intents { run, part, progress, ttl }) = &mut intents {
+            if let Some(Intents { run, part, progress, uncounted, ttl }) = &mut intents {
+                uncounted.extend(marks.iter().cloned());
                 progress.marks.extend(marks);
                 if !self.ledger()?.advance(run, part, progress, *ttl).await? {
                     return Ok(None);
                 }
             }
-            let groups: Vec<Vec<(Unit, Applied)>> = iter(grouped(changes))
+            let groups: Vec<Vec<(Unit, String, Applied)>> = iter(grouped(changes))
                 .map(|group| Box::pin(self.apply(job, group)))
                 .buffer_unordered(Self::AT_ONCE)
                 .try_collect()
                 .await?;
             units = Vec::new();
-            for (unit, applied) in groups.into_iter().flatten() {
+            for (unit, mark, applied) in groups.into_iter().flatten() {
+                // One that was crossed may yet turn out to be done, where its answer was lost.
+                if let (false, Some(intents)) = (applied == Applied::Crossed, &mut intents) {
+                    intents.uncounted.remove(&mark);
+                }
                 match applied {
                     Applied::Changed => tally.changed += 1,
                     Applied::Skipped => tally.skipped += 1,
@@ -296,11 +304,13 @@ impl Coffer {
         &self,
         job: &Job<'_>,
         group: Vec<(Unit, Change)>,
-    ) -> Result<Vec<(Unit, Applied)>, Error> {
-        let (mut done, mut rows) = (Vec::new(), Vec::new());
+    ) -> Result<Vec<(Unit, String, Applied)>, Error> {
+        let (mut done, mut rows, mut marks) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (unit, change) in group {
+            let mark = unit.mark(Some(&change));
             let applied = match (&unit, change) {
                 (Unit::Version(found), Change::Row(row)) => {
+                    marks.insert((found.home, found.key().version), mark);
                     rows.push((found.clone(), row));
                     continue;
                 }
@@ -313,7 +323,7 @@ impl Coffer {
                 }
                 _ => Applied::Skipped,
             };
-            done.push((unit, applied));
+            done.push((unit, mark, applied));
         }
         while !rows.is_empty() {
             let left = rows.split_off(rows.len().min(RESEALED));
@@ -327,7 +337,10 @@ impl Coffer {
                     failed.into_iter().map(|found| (found, Applied::Failed(reason))).collect()
                 }
             };
-            done.extend(applied.into_iter().map(|(found, done)| (Unit::Version(found), done)));
+            done.extend(applied.into_iter().map(|(found, done)| {
+                let mark = marks.remove(&(found.home, found.key().version));
+                (Unit::Version(found), mark.unwrap_or_default(), done)
+            }));
             rows = left;
         }
         Ok(done)

@@ -1,0 +1,224 @@
+"""Legacy rows given a seal: every dialect, live and deleted; what is damaged or may be two dialects'
+stays as it is, to the byte; then the stack refuses what has no seal, and everything opens."""
+
+import base64
+import json
+import os
+
+import credstash
+import pytest
+import rotation
+from boto3.dynamodb.types import Binary
+from conftest import REGION, ROOT
+from legacy import Writer
+from seal import seal_of
+
+VECTORS = json.loads((ROOT / "shared/tests/vectors.json").read_text())["vectors"]
+CONTEXT = {"team": "payments"}
+HINTS = {"contexts": [{"prefix": "context", "context": CONTEXT}]}
+OPENING = [vector for vector in VECTORS if "plaintext" in vector["expect"]]
+REFUSED = [vector for vector in VECTORS if "error" in vector["expect"]]
+DEEP = 30
+
+
+def stored(attribute):
+    [(kind, value)] = attribute.items()
+    return Binary(base64.b64decode(value)) if kind == "B" else value
+
+
+def of_vector(kms, key, vector, name, context):
+    item = {field: stored(value) for field, value in vector["item"].items()}
+    wrapped = kms.encrypt(
+        KeyId=key, Plaintext=bytes.fromhex(vector["data_key"]), EncryptionContext=context
+    )["CiphertextBlob"]
+    raw = isinstance(item["key"], Binary)
+    item["key"] = Binary(wrapped) if raw else base64.b64encode(wrapped).decode()
+    item["name"] = name
+    return item
+
+
+def scan(table):
+    items, more = {}, {}
+    while True:
+        page = table.scan(ConsistentRead=True, **more)
+        items |= {(item["name"], item.get("version") or item["entry"]): item for item in page["Items"]}
+        if "LastEvaluatedKey" not in page:
+            return items
+        more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+def plaintext_of(answer):
+    if "secret" in answer:
+        return answer["secret"].encode()
+    return base64.b64decode(answer["secret_base64"])
+
+
+class Rows:
+    """The rows as they were written, and what each is to become: `good` opens, `bad` stays."""
+
+    def __init__(self, kms):
+        self.rotating = rotation.Rotating("reseal")
+        self.key = kms.create_key()["KeyMetadata"]["Arn"]
+        self.stack = self.rotating.deploy(self.key)
+        self.good, self.bad, self.buried = {}, {}, []
+        put = lambda item: self.stack.rows.put_item(Item=item)
+        writer = Writer(kms, self.key)
+        for vector in OPENING:
+            plaintext = base64.b64decode(vector["expect"]["plaintext"])
+            for prefix, context in (("vector", {}), ("context", CONTEXT), ("buried", {})):
+                name = f"{prefix}/{vector['name']}"
+                put(of_vector(kms, self.key, vector, name, context))
+                self.good[name] = (plaintext, context)
+        for vector in REFUSED:
+            name = f"bad/{vector['name']}"
+            put(of_vector(kms, self.key, vector, name, {}))
+            self.bad[name] = vector["expect"]["error"].lower()
+        for number in range(3):
+            put(writer.ambiguous(f"bad/ambiguous {number}"))
+            self.bad[f"bad/ambiguous {number}"] = "ambiguous"
+        put({**writer.row("bad/list", "s"), "tags": ["a", "b"]})
+        put({**writer.row("bad/comment", "s"), "comment": 7})
+        self.bad |= {"bad/list": "unsealable", "bad/comment": "unsealable"}
+        put(writer.row("bad/context", "s", context={"not": "known"}))
+        self.bad["bad/context"] = "context"
+        # As large as an item can be: a seal has no room.
+        put(writer.row("bad/large", "x" * 306_800))
+        self.bad["bad/large"] = "too-large"
+        self.stack.put("bad/stripped", "s")
+        row = self.stack.row("bad/stripped")
+        del row["seal"]
+        put(row)
+        self.bad["bad/stripped"] = "stripped"
+        for version in range(1, DEEP + 1):
+            put(writer.row("deep", f"value {version}", version=version, digest="SHA"))
+        self.stack.put("sealed", "by coffer")
+        for name in [name for name in self.good if name.startswith("buried/")]:
+            self.stack.done("delete", name=name)
+            self.buried.append(name)
+        self.rows, self.entries = scan(self.stack.rows), scan(self.stack.entries)
+        self.all = len(self.good) + len(self.bad) + DEEP + 1
+
+
+@pytest.fixture(scope="module")
+def rows(kms):
+    return Rows(kms)
+
+
+def test_a_dry_run_tells_and_changes_nothing(rows, faults):
+    faults.calls()
+    report = rotation.run(rows.stack, "reseal", dry_run=True, **HINTS)
+    assert report["dry_run"] and report["seen"] == rows.all
+    assert report["changed"] == len(rows.good) + DEEP
+    assert report["failed"] == len(rows.bad) and report["skipped"] == 1
+    assert scan(rows.stack.rows) == rows.rows
+    kept = {key: item for key, item in scan(rows.stack.entries).items() if "row" in item}
+    assert kept == {key: item for key, item in rows.entries.items() if "row" in item}
+    assert "kms:GenerateDataKey" not in faults.calls()
+    told = rotation.failures(rows.stack, "reseal")
+    assert {name: reason for (name, _), reason in told.items()} == rows.bad
+
+
+def test_every_dialect_is_given_a_seal_and_the_rest_is_left_to_the_byte(rows, kms, capsys):
+    stack = rows.stack
+    report = rotation.run(stack, "reseal", **HINTS)
+    with capsys.disabled():
+        print(f" {report['changed']} resealed, left: {report['reasons']} ", end="")
+    assert report["changed"] == len(rows.good) + DEEP and report["failed"] == len(rows.bad)
+    told = rotation.failures(stack, "reseal")
+    assert {name: reason for (name, _), reason in told.items()} == rows.bad
+    after = scan(stack.rows)
+    assert set(after) == set(rows.rows)
+    for key, row in rows.rows.items():
+        if key[0] in rows.bad or key[0] == "sealed":
+            assert after[key] == row
+            continue
+        resealed = after[key]
+        # Verified by other code than Coffer's.
+        data_key = kms.decrypt(
+            CiphertextBlob=base64.b64decode(resealed["key"]), EncryptionContext=resealed["context"]
+        )["Plaintext"]
+        assert resealed["seal"] == seal_of(data_key, resealed)
+        assert isinstance(resealed["hmac"], str) and resealed["digest"] not in ("SHA", "MD5")
+        for field in ("name", "version", "comment"):
+            assert resealed.get(field) == row.get(field)
+        if isinstance(row["contents"], Binary):
+            assert resealed["revision"] == row["revision"]
+    for name, (plaintext, context) in rows.good.items():
+        if name in rows.buried:
+            continue
+        got = stack.get(name, context=context)
+        assert plaintext_of(got) == plaintext and "dialect" not in got
+        # A context is what it was put with.
+        if context:
+            assert stack.invoke("get", {"name": name}).code == "Forbidden"
+
+
+def test_old_clients_read_what_was_resealed(rows, nodecredstash_as_root):
+    for name, (plaintext, context) in rows.good.items():
+        if name in rows.buried:
+            continue
+        try:
+            text = plaintext.decode()
+        except UnicodeDecodeError:
+            continue
+        read = {"table": rows.stack.table, "context": context, "region": REGION}
+        assert credstash.getSecret(name, **read) == text
+        asked = {"tableName": rows.stack.table, "name": name, "context": context}
+        assert nodecredstash_as_root("getSecret", **asked) == {"ok": text}
+
+
+def test_it_is_told_in_the_history(rows):
+    stack = rows.stack
+    events = [event for event in stack.history("deep") if event["operation"] == "reseal"]
+    versions = [version for event in events for version in event.get("versions") or [event["version"]]]
+    assert sorted(versions) == list(range(1, DEEP + 1))
+    assert all(event["who"].startswith("arn:aws:states:") for event in events)
+    assert stack.verify("deep") == {}
+    for name in rows.buried:
+        told = [event["operation"] for event in stack.history(name)]
+        assert told == ["reseal", "delete"]
+        assert stack.verify(name) == {}
+
+
+def test_again_it_changes_nothing_and_what_is_sealed_costs_no_kms(rows, faults):
+    before = scan(rows.stack.rows)
+    faults.calls()
+    report = rotation.run(rows.stack, "reseal", **HINTS)
+    assert report["changed"] == 0 and report["failed"] == len(rows.bad)
+    assert faults.calls()["kms:Decrypt"] <= 2 * len(rows.bad)
+    assert scan(rows.stack.rows) == before
+
+
+def test_then_the_stack_refuses_legacy_rows_and_everything_opens(rows):
+    stack = rows.stack = rows.rotating.deploy(rows.key, LegacyItems="refuse")
+    for name in rows.buried:
+        stack.done("restore", name=name)
+    for name, (plaintext, context) in rows.good.items():
+        assert plaintext_of(stack.get(name, context=context)) == plaintext
+    for version in (1, DEEP):
+        assert stack.get("deep", version=version)["secret"] == f"value {version}"
+    for name, reason in rows.bad.items():
+        answer = stack.invoke("get", {"name": name})
+        assert answer.code == ("Malformed" if reason == "malformed" else "Integrity"), name
+
+
+def test_the_owner_says_what_nobody_else_can(rows):
+    """Contexts and dialects by name, by both doors; and no word makes a damaged row whole."""
+    stack = rows.stack
+    dialect = {"dialects": [{"name": "bad/ambiguous 0", "dialect": "credstash"}]}
+    request = {"action": "reseal", "name": "bad/ambiguous 0", **dialect}
+    assert stack.done("rotate", **request, dry_run=True)["changed"] == 1
+    assert stack.invoke("get", {"name": "bad/ambiguous 0"}).code == "Integrity"
+    for number, (_, answer) in enumerate(stack.both("rotate", request)):
+        assert (answer.body["changed"], answer.body["skipped"]) == ((1, 0), (0, 1))[number]
+    assert stack.get("bad/ambiguous 0")["secret"] == "seventeen letters"
+    everything = {"dialects": [{"dialect": "rucredstash-le32"}]}
+    for name, reason in rows.bad.items():
+        if reason in ("integrity", "malformed", "stripped"):
+            answer = stack.invoke("rotate", {"action": "reseal", "name": name, **everything})
+            assert answer.body["reasons"] == {reason: 1}
+            version = next(key[1] for key in rows.rows if key[0] == name)
+            assert scan(stack.rows)[name, version] == rows.rows[name, version]
+    hint = {"contexts": [{"name": "bad/context", "context": {"not": "known"}}]}
+    assert stack.done("rotate", action="reseal", name="bad/context", **hint)["changed"] == 1
+    assert stack.get("bad/context", context={"not": "known"})["secret"] == "s"

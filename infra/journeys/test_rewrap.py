@@ -1,0 +1,382 @@
+"""Data keys wrapped anew, over everything and by name, while others write, through interruptions
+and throttling; then the old key is disabled, and everything opens."""
+
+import json
+import os
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import credstash
+import pytest
+import rotation
+from conftest import Stack, client
+from legacy import Writer
+
+SEALED, LEGACY, DELETED = 400, 1600, 300
+CONTEXT = {"team": "payments"}
+WAYS = ["credstash", "nodecredstash", "haskell", "rucredstash", "old digest", "with a context"]
+# What the stacks of `rotation` are deployed with.
+RATE = 400
+
+
+@dataclass
+class Rows:
+    """What was put where: name to (value, context), and the names that are deleted."""
+
+    rotating: rotation.Rotating
+    stack: Stack
+    values: dict = field(default_factory=dict)
+    deleted: list = field(default_factory=list)
+    readers: dict = field(default_factory=dict)
+
+
+def populate(rotating, stack, kms, key):
+    """Rows of every dialect under one key, live and deleted."""
+    rows, writer = Rows(rotating, stack), Writer(kms, key)
+
+    def legacy(number):
+        way = WAYS[number % len(WAYS)]
+        name, secret = f"legacy/{way}/{number:04}", f"value {number} of some length, ☃"
+        dialect = way if way in ("nodecredstash", "haskell", "rucredstash") else "credstash"
+        context = CONTEXT if way == "with a context" else None
+        digest = "MD5" if way == "old digest" else "SHA256"
+        row = writer.row(name, secret, dialect, context=context, digest=digest, comment="old")
+        stack.rows.put_item(Item=row)
+        rows.values[name] = (secret, context or {})
+        if way in ("credstash", "nodecredstash", "old digest", "with a context"):
+            rows.readers[name] = "nodecredstash" if way == "nodecredstash" else "credstash"
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(legacy, range(LEGACY)))
+    for start in range(0, SEALED, 50):
+        puts = [
+            {"name": f"sealed/{number:04}", "secret": f"sealed {number}", "context": CONTEXT}
+            for number in range(start, start + 50)
+        ]
+        stack.done("put", prefix="sealed", secrets=puts)
+        for put in puts:
+            rows.values[put["name"]] = (put["secret"], CONTEXT)
+            rows.readers[put["name"]] = "both"
+    rows.deleted = random.Random(4).sample(sorted(rows.values), DELETED)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: stack.done("delete", name=name), rows.deleted))
+    return rows
+
+
+class Writers:
+    """Others, who put and restore and delete while a run goes on."""
+
+    def __init__(self, stack, moving):
+        self.stack, self.moving = stack, list(moving)
+        self.put, self.refused, self.over = {}, [], threading.Event()
+
+    def __enter__(self):
+        self.threads = [threading.Thread(target=self.write, args=(n,)) for n in range(3)]
+        self.threads.append(threading.Thread(target=self.move))
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def write(self, number):
+        count = 0
+        while not self.over.is_set():
+            count += 1
+            name, secret = f"meanwhile/{number}/{count % 5}", f"{number} {count}"
+            answer = self.stack.invoke("put", {"name": name, "secret": secret})
+            if answer.code == "OK":
+                self.put[name, answer.body["version"]] = secret
+            else:
+                self.refused.append(answer)
+
+    def move(self):
+        """Takes names to the ledger and back, past the place where the run is."""
+        while not self.over.is_set():
+            for verb in ("delete", "restore"):
+                for name in self.moving:
+                    answer = self.stack.invoke(verb, {"name": name})
+                    if answer.code != "OK":
+                        self.refused.append((verb, name, answer))
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def old_key(kms):
+    return kms.create_key()["KeyMetadata"]["Arn"]
+
+
+@pytest.fixture(scope="module")
+def new_key(kms):
+    return kms.create_key()["KeyMetadata"]["Arn"]
+
+
+@pytest.fixture(scope="module")
+def rows(kms, old_key):
+    rotating = rotation.Rotating("rewrap")
+    return populate(rotating, rotating.deploy(old_key), kms, old_key)
+
+
+HINTS = {"contexts": [{"prefix": "legacy/with a context", "context": CONTEXT}]}
+
+
+def wrapped_by(kms, stack):
+    """Which keys wrapped what lies in the table and in the ledger: ARN to count."""
+    import base64
+
+    counts = {}
+    items = [*scan(stack.rows), *(item["row"] for item in scan(stack.entries) if "row" in item)]
+    for item in items:
+        key = item["key"]
+        blob = base64.b64decode(key) if isinstance(key, str) else key.value
+        # ministack's blob begins with the id of its key.
+        counts.setdefault(blob[:36].decode(), 0)
+        counts[blob[:36].decode()] += 1
+    return counts
+
+
+def scan(table):
+    items, more = [], {}
+    while True:
+        page = table.scan(ConsistentRead=True, **more)
+        items += page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return items
+        more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+def id_of(key):
+    return key.split("/")[-1]
+
+
+def interrupt(stack, execution, how):
+    """Ends what is running, in the middle of something."""
+    if how == "stopped":
+        client("stepfunctions").stop_execution(executionArn=execution)
+    else:
+        # The processes of the function are killed, busy or not.
+        function = stack.functions["rewrap"]
+        functions = client("lambda")
+        config = functions.get_function_configuration(FunctionName=function)
+        variables = {**config["Environment"]["Variables"], "KILLED": str(time.time())}
+        functions.update_function_configuration(
+            FunctionName=function, Environment={"Variables": variables}
+        )
+
+
+def test_everything_moves_to_a_new_key_through_interruptions_while_others_write(
+    kms, rows, old_key, new_key, nodecredstash_at, capsys
+):
+    before = rotation.writes(rows.stack.table)
+    stack = rows.stack = rows.rotating.deploy(new_key, RetiredKeyArns=old_key)
+    # Both keys open, until the old one is not needed any more.
+    assert stack.get(rows.deleted and sorted(set(rows.values) - set(rows.deleted))[0])["secret"]
+    assert wrapped_by(kms, stack) == {id_of(old_key): SEALED + LEGACY}
+    moving = [name for name in rows.values if name.startswith("sealed/")][:6]
+    moving = [name for name in moving if name not in rows.deleted]
+    points = []
+    chance = random.Random(11)
+    with Writers(stack, moving) as writers:
+        execution = rotation.start(stack, "rewrap", **HINTS)
+        for how in ("stopped", "killed", "stopped"):
+            target = chance.randint(150, 500) * (len(points) + 1)
+            while True:
+                seen = rotation.report(stack, "rewrap")["seen"] if points or started(stack) else 0
+                if seen >= target:
+                    break
+                assert not over(execution), "it was over before it could be interrupted"
+                time.sleep(0.05)
+            interrupt(stack, execution, how)
+            points.append((how, seen))
+            if how == "stopped":
+                execution = rotation.start(stack, "rewrap", **HINTS)
+        told = rotation.ended(execution)
+    assert told["status"] == "SUCCEEDED", told
+    report = json.loads(told["output"])
+    with capsys.disabled():
+        print(f" interrupted at {points}, {len(writers.put)} puts meanwhile: {report} ", end="")
+
+    assert report["failed"] == 0 and report["state"] == "done"
+    # Every row that there was before, and it is counted once, whatever was interrupted.
+    assert report["changed"] == SEALED + LEGACY
+    assert report["seen"] == report["changed"] + report["skipped"]
+    # Nobody was refused, and all that was put is there.
+    assert writers.refused == [] and len(writers.put) > 20
+    for (name, version), secret in random.Random(5).sample(sorted(writers.put.items()), 20):
+        assert stack.get(name, version=version)["secret"] == secret
+    assert set(wrapped_by(kms, stack)) == {id_of(new_key)}
+    # No row was written twice, but by those who moved it there and back.
+    after = rotation.writes(rows.stack.table)
+    modified = {
+        key: count - before.get((key, kind), 0)
+        for (key, kind), count in after.items()
+        if kind == "MODIFY"
+    }
+    assert all(count == 1 for key, count in modified.items() if key[1] not in moving)
+    assert len(modified) >= SEALED + LEGACY - DELETED - len(moving)
+
+    kms.disable_key(KeyId=old_key)
+    everything_opens(rows, nodecredstash_at)
+    # And it need not be known any more.
+    stack = rows.stack = rows.rotating.deploy(new_key)
+    for name in rows.deleted[:40]:
+        stack.done("restore", name=name)
+    rows.deleted = rows.deleted[40:]
+    everything_opens(rows, nodecredstash_at)
+    assert stack.verify("sealed/0000") == {}
+
+
+def started(stack):
+    return stack.invoke("list", {"list": "report", "action": "rewrap"}).code == "OK"
+
+
+def over(execution):
+    return client("stepfunctions").describe_execution(executionArn=execution)["status"] != "RUNNING"
+
+
+@pytest.fixture
+def nodecredstash_at(nodecredstash_as_root):
+    return lambda rows, name: nodecredstash_as_root(
+        "getSecret", tableName=rows.stack.table, name=name, context=rows.values[name][1]
+    )
+
+
+def everything_opens(rows, nodecredstash_at):
+    live = sorted(set(rows.values) - set(rows.deleted))
+
+    def opens(name):
+        secret, context = rows.values[name]
+        assert rows.stack.get(name, context=context)["secret"] == secret, name
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(opens, live))
+    for name in live:
+        secret, context = rows.values[name]
+        if rows.readers.get(name) in ("nodecredstash", "both"):
+            assert nodecredstash_at(rows, name) == {"ok": secret}, name
+    # In this process: it takes most of a second to start.
+    for name in live[::4]:
+        secret, context = rows.values[name]
+        if rows.readers.get(name):
+            got = credstash.getSecret(name, table=rows.stack.table, context=context, region=REGION)
+            assert got == secret, name
+
+
+REGION = os.environ["AWS_REGION"]
+
+
+def test_what_has_the_newest_wrapping_is_skipped_and_not_written(rows, faults):
+    before = rotation.writes(rows.stack.table)
+    faults.calls()
+    report = rotation.run(rows.stack, "rewrap", **HINTS)
+    calls = faults.calls()
+    assert report["changed"] == report["failed"] == 0
+    assert report["skipped"] == report["seen"] >= SEALED + LEGACY
+    assert "dynamodb:UpdateItem" not in calls
+    assert rotation.writes(rows.stack.table) == before
+
+
+def test_a_new_key_material_is_another_wrapping(kms, rows, new_key, faults, capsys):
+    """KMS's own rotation. And what a run costs, by the calls that are counted."""
+    kms.rotate_key_on_demand(KeyId=new_key)
+    dry = rotation.run(rows.stack, "rewrap", dry_run=True, **HINTS)
+    assert dry["changed"] == dry["seen"] and dry["dry_run"]
+    faults.calls()
+    report = rotation.run(rows.stack, "rewrap", **HINTS)
+    rates, calls = faults.rates(), faults.calls()
+    assert (report["changed"], report["seen"]) == (dry["changed"], dry["seen"])
+    thousands = report["seen"] / 1000
+    per_thousand = {name: round(count / thousands) for name, count in sorted(calls.items())}
+    with capsys.disabled():
+        print(f" for each 1,000 of {report['seen']}: {per_thousand}, {rates} ", end="")
+    # One call of KMS and one write for each row. The rest is for pages.
+    assert calls["kms:ReEncrypt"] == calls["dynamodb:UpdateItem"] == report["seen"]
+    assert 0 < rates["kms:ReEncrypt"] <= RATE
+    pages = sum(calls.get(f"dynamodb:{name}", 0) for name in ("Query", "Scan", "TransactWriteItems"))
+    assert pages < report["seen"] / 5
+
+
+def test_a_busy_kms_slows_a_run_which_ends_all_the_same(kms, rows, new_key, faults):
+    kms.rotate_key_on_demand(KeyId=new_key)
+    faults.calls()
+    faults.set({"service": "kms", "operation": "ReEncrypt", "kind": "throttle", "every": 7})
+    execution = rotation.start(rows.stack, "rewrap", **HINTS)
+    told = rotation.ended(execution, 600)
+    assert told["status"] == "SUCCEEDED", told
+    report = json.loads(told["output"])
+    assert report["changed"] == report["seen"] >= SEALED + LEGACY
+    # The throttled ones were made again.
+    calls = faults.calls()
+    assert calls["kms:ReEncrypt"] > report["seen"]
+
+
+@pytest.mark.parametrize("rate", [40, 200])
+def test_no_second_has_more_calls_than_the_parameter(kms, rows, new_key, faults, rate):
+    kms.rotate_key_on_demand(KeyId=new_key)
+    functions, function = client("lambda"), rows.stack.functions["rewrap"]
+    config = functions.get_function_configuration(FunctionName=function)
+    before = config["Environment"]["Variables"]
+    variables = {**before, "COFFER_ROTATION_KMS_REQUESTS_PER_SECOND": str(rate)}
+    functions.update_function_configuration(
+        FunctionName=function, Environment={"Variables": variables}
+    )
+    faults.calls()
+    try:
+        # So long that there are many seconds, a dry run lets the next one find the same.
+        execution = rotation.start(rows.stack, "rewrap", dry_run=True, **HINTS)
+        deadline = time.monotonic() + 120
+        while faults.rates().get("kms:ReEncrypt", 0) == 0 or enough(rows.stack, rate):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert 0 < faults.rates()["kms:ReEncrypt"] <= rate
+        client("stepfunctions").stop_execution(executionArn=execution)
+    finally:
+        functions.update_function_configuration(
+            FunctionName=function, Environment={"Variables": before}
+        )
+
+
+def enough(stack, rate):
+    """Whether a run has not yet gone on for some seconds."""
+    report = rotation.report(stack, "rewrap")
+    return report["state"] == "running" and report["seen"] < 5 * rate
+
+
+def test_a_legacy_row_whose_context_is_not_known_is_reported_and_left(kms, rows, new_key):
+    kms.rotate_key_on_demand(KeyId=new_key)
+    stack = rows.stack
+    secret = {name for name in rows.values if name.startswith("legacy/with a context")}
+    before = {row["name"]: row for row in scan(stack.rows) if row["name"] in secret}
+    report = rotation.run(stack, "rewrap")
+    assert report["reasons"] == {"context": len(secret)} and report["failed"] == len(secret)
+    told = rotation.failures(stack, "rewrap")
+    assert {name for name, _ in told} == secret and set(told.values()) == {"context"}
+    deleted = [each for each in report["failures"] if each.get("deleted")]
+    assert all(each["name"] in rows.deleted for each in deleted)
+    assert {row["name"]: row for row in scan(stack.rows) if row["name"] in secret} == before
+    # With its context it is one like the others; by name, too.
+    name = sorted(secret - set(rows.deleted))[0]
+    answer = stack.invoke("rotate", {"action": "rewrap", "name": name})
+    assert answer.body["reasons"] == {"context": 1}
+    hint = [{"name": name, "context": CONTEXT}]
+    for _, answer in stack.both("rotate", {"action": "rewrap", "name": name, "contexts": hint}):
+        assert answer.body["failed"] == 0
+    assert rotation.run(stack, "rewrap", **HINTS)["changed"] == len(secret) - 1
+
+
+def test_what_another_key_wrapped_is_reported(kms, rows):
+    stack, foreign = rows.stack, kms.create_key()["KeyMetadata"]["Arn"]
+    name = "foreign/one"
+    stack.rows.put_item(Item=Writer(kms, foreign).row(name, "s"))
+    stack.rows.put_item(Item={"name": "foreign/two", "version": "x", "lock": "not a secret"})
+    report = rotation.run(stack, "rewrap", **HINTS)
+    assert rotation.failures(stack, "rewrap") == {(name, 1): "foreign", ("foreign/two", "x"): "malformed"}
+    assert report["failed"] == 2
+    assert stack.invoke("get", {"name": name}).code == "Integrity"
+    for name, version in (("foreign/one", f"{1:019}"), ("foreign/two", "x")):
+        stack.rows.delete_item(Key={"name": name, "version": version})
