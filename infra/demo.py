@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import boto3
@@ -84,6 +85,28 @@ def credstash(*arguments):
     return done.stdout
 
 
+def rotated(request):
+    """A run over everything, with its progress, and its report at the end."""
+    machines = boto3.client("stepfunctions")
+    print(f"$ aws stepfunctions start-execution --input '{json.dumps(request)}'")
+    execution = machines.start_execution(
+        stateMachineArn=os.environ["COFFER_ROTATION_STATE_MACHINE"], input=json.dumps(request)
+    )["executionArn"]
+    shown = None
+    while (told := machines.describe_execution(executionArn=execution))["status"] == "RUNNING":
+        answer = boto3.client("lambda").invoke(
+            FunctionName=os.environ["COFFER_LIST_FUNCTION"],
+            Payload=json.dumps({"list": "report", **request}),
+        )
+        report = json.loads(answer["Payload"].read())
+        if report.get("state") == "running" and report["seen"] != shown:
+            shown = report["seen"]
+            print(f"  seen {shown}, changed {report['changed']}, failed {report['failed']}")
+        time.sleep(0.2)
+    print(told.get("output") or told)
+    return json.loads(told["output"])
+
+
 one, two, old = (f"demo-{RUN}/{name}" for name in ("database", "api-token", "old"))
 
 say("Put a secret by lambda invoke, get it over HTTP")
@@ -98,7 +121,7 @@ say("Without its context it stays closed, and without a signature nobody gets in
 expect(invoke("get", {"name": two})["errorType"], "Forbidden")
 expect(http("GET", f"/secrets/{one}", signed=False)[0], 403)
 
-say("Rotate by hand: a generated value becomes the next version, the one before stays as AWSPREVIOUS")
+say("Put a generated value as the next version; the one before stays as AWSPREVIOUS")
 invoke("put", {"name": one, "generate": {"length": 24, "require_each_included_type": True}})
 expect(len(invoke("get", {"name": one})["secret"]), 24)
 expect(invoke("get", {"name": one, "stage": "AWSPREVIOUS"})["secret"], "pässwörd 🔑")
@@ -144,5 +167,29 @@ bundle = {f"demo-{RUN}.env/{name}": f"value of {name}" for name in ("url", "user
 http("PUT", f"/bundle/demo-{RUN}.env", {"secrets": bundle})
 expect(invoke("get", {"prefix": f"demo-{RUN}.env", "format": "json"}), bundle)
 print(invoke("get", {"prefix": f"demo-{RUN}.env", "format": "dotenv"}))
+
+say("A rotation policy gives it a new value by itself; not due yet, it is asked for by hand")
+policy = {"days": 30, "generate": {"length": 24, "require_each_included_type": True}}
+http("PUT", f"/policies/{one}", policy)
+renewed = http("POST", f"/rotate/{one}", {"action": "renew"})[1]
+expect(invoke("get", {"name": one})["version"], renewed["version"])
+expect(invoke("list", {"list": "history", "name": one})["events"][0]["operation"], "renew")
+
+say("KMS gives the key new material; a run wraps every data key anew, and no value is touched")
+names = [f"demo-{RUN}.fleet/{number:03}" for number in range(250)]
+for start in range(0, 250, 50):
+    secrets = {name: f"value of {name}" for name in names[start : start + 50]}
+    boto3.client("lambda").invoke(
+        FunctionName=os.environ["COFFER_PUT_FUNCTION"],
+        Payload=json.dumps({"prefix": f"demo-{RUN}.fleet", "secrets": secrets}),
+    )
+boto3.client("kms").rotate_key_on_demand(KeyId=KEY)
+expect(rotated({"action": "rewrap"})["failed"], 0)
+expect(invoke("get", {"name": names[0]})["secret"], f"value of {names[0]}")
+
+say("What credstash wrote is given a seal, in place; credstash goes on reading it")
+expect(rotated({"action": "reseal"})["changed"] >= 1, True)
+expect("dialect" in invoke("get", {"name": old}), False)
+expect(credstash("get", "-n", old), "ten years old")
 
 say("All of this ran on the template that you deploy. `make stop` ends the local AWS.")

@@ -7,8 +7,11 @@ import zipfile
 
 import pytest
 from conftest import ROOT, client
+from legacy import Writer
 
-VERBS = ("put", "delete", "restore")
+VERBS = ("put", "delete", "restore", "rewrap", "reseal", "renew")
+# What they are built from, where that is not called as they are.
+PACKAGES = {"rewrap": "rotate", "reseal": "rotate", "renew": "rotate"}
 # More points than any of these requests has.
 MOST = 60
 
@@ -18,7 +21,8 @@ def crashing(stack, tmp_path_factory):
     """Functions like the deployed ones, with their roles and settings, built with the hook that
     ends the process at a chosen point: before or after any write."""
     build = ["cargo", "build", "--quiet", "--features", "coffer/crash"]
-    subprocess.run(build + [f"--package={verb}" for verb in VERBS], cwd=ROOT, check=True)
+    packages = {PACKAGES.get(verb, verb) for verb in VERBS}
+    subprocess.run(build + [f"--package={each}" for each in packages], cwd=ROOT, check=True)
     functions = client("lambda")
 
     def function(verb):
@@ -192,6 +196,81 @@ def test_a_forced_delete_goes_on_wherever_it_is_killed(stack, crashing, name):
     assert point == 4
 
 
+def test_a_rewrap_goes_on_wherever_it_is_killed(stack, crashing, kms, name):
+    """Each version is written once, live or deleted, and opens at every point."""
+    for number in range(1, 4):
+        stack.put(name, f"value {number}", context={"a": "b"})
+    stack.done("delete", name=name, version=2)
+    for point in points():
+        kms.rotate_key_on_demand(KeyId=stack.key_arn)
+        before = wrappings(stack, name)
+        first = crashing("rewrap", point, {"action": "rewrap", "name": name})
+        between = wrappings(stack, name)
+        again = stack.done("rewrap", action="rewrap", name=name)
+        after = wrappings(stack, name)
+        # What was done before the end is left as it is, and the rest is done.
+        assert all(between[key] in (before[key], after[key]) for key in before)
+        assert all(before[key] != after[key] for key in before)
+        assert again["changed"] == sum(between[key] == before[key] for key in before)
+        for version in (1, 3):
+            got = stack.get(name, version=version, context={"a": "b"})
+            assert got["secret"] == f"value {version}"
+        if not crashed(first):
+            break
+    assert point == 6
+    stack.done("restore", name=name, version=2)
+    assert stack.get(name, version=2, context={"a": "b"})["secret"] == "value 2"
+
+
+def wrappings(stack, name):
+    live = {row["version"]: row["key"] for row in stack.versions_of(name)}
+    kept = {e["entry"]: e["row"]["key"] for e in stack.entries_of(name, "deleted#")}
+    return live | kept
+
+
+def test_a_reseal_goes_on_wherever_it_is_killed(stack, crashing, kms, name):
+    writer = Writer(kms, stack.key_arn)
+    for point in points():
+        each = f"{name}/{point}"
+        # Two transactions: they are of eight rows each.
+        for version in range(1, 11):
+            digest = "MD5" if version % 2 else "SHA256"
+            stack.rows.put_item(Item=writer.row(each, f"v {version}", version=version, digest=digest))
+        first = crashing("reseal", point, {"action": "reseal", "name": each})
+        sealed = sum("seal" in row for row in stack.versions_of(each))
+        assert sealed in (0, 8, 10)
+        again = stack.done("reseal", action="reseal", name=each)
+        assert (again["changed"], again["skipped"]) == (10 - sealed, sealed)
+        for version in range(1, 11):
+            assert stack.get(each, version=version)["secret"] == f"v {version}"
+        told = [v for event in stack.history(each) for v in event.get("versions", [])]
+        told += [event["version"] for event in stack.history(each) if "version" in event]
+        assert sorted(told) == list(range(1, 11))
+        assert stack.verify(each) == {}
+        if not crashed(first):
+            break
+    assert point == 4
+
+
+def test_a_renewal_is_done_once_wherever_it_is_killed(stack, crashing, name):
+    for point in points():
+        each = f"{name}/{point}"
+        stack.put(each, "first")
+        due = stack.done("policy", policy="put", name=each, days=1)["next_rotation_at"]
+        request = {"action": "renew", "name": each, "token": each}
+        first = crashing("renew", point, request)
+        again = stack.invoke("renew", request)
+        assert (again.code, again.body["version"]) == ("OK", 2)
+        policy = stack.done("policy", policy="get", name=each)
+        assert policy["last_rotated_at"] and policy["next_rotation_at"] >= due
+        told = [event["operation"] for event in stack.history(each)]
+        assert told == ["renew", "policy", "put"]
+        assert stack.verify(each) == {}
+        if not crashed(first):
+            break
+    assert point == 2
+
+
 def test_what_is_deployed_has_no_such_hook(stack, name):
     functions = client("lambda")
     for verb in VERBS:
@@ -202,11 +281,16 @@ def test_what_is_deployed_has_no_such_hook(stack, name):
             Environment={"Variables": {**variables["Variables"], "COFFER_CRASH_AFTER": "0"}},
         )
         try:
-            if verb != "restore":
+            if verb not in ("restore", "renew"):
                 stack.put(name, "s")
-            stack.done(verb, name=name, **({"secret": "s"} if verb == "put" else {}))
+            more = {"secret": "s"} if verb == "put" else {}
+            if verb in PACKAGES:
+                more = {"action": verb}
+            if verb == "renew":
+                stack.done("policy", policy="put", name=name, days=1)
+            stack.done(verb, name=name, **more)
         finally:
             functions.update_function_configuration(FunctionName=function, Environment=variables)
         binary = (ROOT / ".aws-sam/build" / f"{verb.title()}Function/bootstrap").read_bytes()
         assert b"COFFER_TABLE" in binary and b"COFFER_CRASH_AFTER" not in binary
-    assert stack.get(name)["secret"] == "s"
+    assert stack.get(name, stage="AWSPREVIOUS")["secret"] == "s"

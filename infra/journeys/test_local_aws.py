@@ -72,6 +72,88 @@ def test_kms_reencrypts_and_rotates(kms, key):
     assert len(kms.list_key_rotations(KeyId=key)["Rotations"]) == 1
 
 
+def test_kms_tells_key_material_apart(kms):
+    """ReEncrypt under the same key: the same material until the key is rotated."""
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    first = wrapped(kms, key, a="b")
+
+    def again(blob):
+        context = {"SourceEncryptionContext": {"a": "b"}, "DestinationEncryptionContext": {"a": "b"}}
+        moved = kms.re_encrypt(
+            CiphertextBlob=blob, SourceKeyId=key, DestinationKeyId=key, **context
+        )
+        ids = moved["SourceKeyMaterialId"], moved["DestinationKeyMaterialId"]
+        assert all(len(each) == 64 for each in ids)
+        return moved["CiphertextBlob"], ids[0] == ids[1]
+
+    assert again(first["CiphertextBlob"])[1]
+    kms.rotate_key_on_demand(KeyId=key)
+    blob, same = again(first["CiphertextBlob"])
+    assert not same and again(blob)[1]
+    for each in (first["CiphertextBlob"], blob):
+        opened = kms.decrypt(CiphertextBlob=each, KeyId=key, EncryptionContext={"a": "b"})
+        assert opened["Plaintext"] == first["Plaintext"]
+    kms.disable_key(KeyId=key)
+    other = kms.create_key()["KeyMetadata"]["Arn"]
+    for source in (key, other):
+        refused = code(
+            kms.re_encrypt,
+            CiphertextBlob=blob,
+            SourceKeyId=source,
+            DestinationKeyId=other,
+            SourceEncryptionContext={"a": "b"},
+        )
+        expected = "DisabledException" if source == key else "IncorrectKeyException"
+        assert refused == expected
+
+
+def test_reencrypt_asks_for_both_keys(iam, kms, key):
+    other = kms.create_key()["KeyMetadata"]["Arn"]
+    blob = wrapped(kms, key)["CiphertextBlob"]
+    for source, destination, expected in (
+        (key, other, "OK"),
+        (key, key, "AccessDeniedException"),
+        (other, other, "AccessDeniedException"),
+    ):
+        policies = allow("kms:ReEncryptFrom", source), allow("kms:ReEncryptTo", destination)
+        there = client("kms", user(iam, f"mover-{next(NUMBERS)}", *policies))
+        done = code(
+            there.re_encrypt, CiphertextBlob=blob, SourceKeyId=key, DestinationKeyId=other
+        )
+        assert done == expected
+
+
+def test_iam_knows_an_attribute_within_another_as_the_outer_one(iam, stack):
+    ledger = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{stack.ledger}"
+    policy = allow("dynamodb:UpdateItem", ledger)
+    policy["Statement"][0]["Condition"] = {
+        "ForAllValues:StringEquals": {"dynamodb:Attributes": ["name", "entry", "row"]}
+    }
+    there = client("dynamodb", user(iam, f"inner-{next(NUMBERS)}", policy))
+
+    def update(path, **names):
+        return code(
+            there.update_item,
+            TableName=stack.ledger,
+            Key={"name": {"S": "inner"}, "entry": {"S": "e"}},
+            UpdateExpression=f"SET {path} = :v",
+            ConditionExpression="attribute_exists(#name)",
+            ExpressionAttributeNames={"#name": "name", **names},
+            ExpressionAttributeValues={":v": {"S": "x"}},
+        )
+
+    inner = {"#row": "row", "#key": "key"}
+    assert update("#row.#key", **inner) == "ConditionalCheckFailedException"
+    assert update("#key", **{"#key": "key"}) == "AccessDeniedException"
+
+
+def test_rates_are_the_most_that_a_second_held(kms, key, faults):
+    faults.calls()
+    for _ in range(5):
+        wrapped(kms, key)
+    assert 1 <= faults.rates()["kms:GenerateDataKey"] <= 5
+
+
 def test_iam_knows_the_encryption_context(iam, kms, key):
     policy = allow("kms:GenerateDataKey", key)
     policy["Statement"][0]["Condition"] = {
