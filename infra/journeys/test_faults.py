@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import allow, client
@@ -295,6 +296,7 @@ def test_a_missing_setting_says_so(stack, configured, name, verb, setting):
 
 @pytest.mark.parametrize("verb", BUSY)
 def test_a_missing_table_says_so(stack, iam, configured, name, verb):
+    prepare(stack, verb, name)
     role = stack.role(verb)
     policy = json.dumps(allow("dynamodb:*", "*"))
     iam.put_role_policy(RoleName=role, PolicyName="wide", PolicyDocument=policy)
@@ -307,6 +309,46 @@ def test_a_missing_table_says_so(stack, iam, configured, name, verb):
         assert "table/no-such-table" in log and "ResourceNotFoundException" in log
     finally:
         iam.delete_role_policy(RoleName=role, PolicyName="wide")
+
+
+@pytest.mark.parametrize("verb", ROTATIONS)
+def test_the_door_of_rotations_says_so_too(stack, configured, without, name, verb):
+    prepare(stack, verb, name)
+    request = {"action": verb, "name": name}
+    without("rotate", "lambda:InvokeFunction")
+    for origin, answer in stack.both("rotate", request):
+        assert answer.code == "Unavailable" and "lacks a permission" in answer.message
+        assert answer.status == (503 if origin == "http" else None)
+        if origin == "direct":
+            assert "lambda:InvokeFunction" in answer.log and stack.functions[verb] in answer.log
+    configured("rotate", **{f"COFFER_{verb.upper()}_FUNCTION": ""})
+    for origin, answer in stack.both("rotate", request):
+        assert answer.code == "Unavailable" and "setting" in answer.message
+        assert origin == "http" or f"COFFER_{verb.upper()}_FUNCTION" in answer.log
+    assert count(stack, name) == 1
+
+
+def test_a_rotation_that_is_killed_says_to_ask_again(stack, kms, faults, name):
+    """The function behind the door is gone in the middle of its work."""
+    prepare(stack, "rewrap", name)
+    faults.set(fault("kms:ReEncrypt", "delay", seconds=3))
+    functions, function = client("lambda"), stack.functions["rewrap"]
+    before = functions.get_function_configuration(FunctionName=function)["Environment"]
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(stack.by_http, "rotate", {"action": "rewrap", "name": name})
+        deadline = time.monotonic() + 20
+        while "kms:ReEncrypt" not in faults.rates() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        variables = {**before["Variables"], "KILLED": "yes"}
+        functions.update_function_configuration(
+            FunctionName=function, Environment={"Variables": variables}
+        )
+        answer = asked.result()
+    faults.set()
+    functions.update_function_configuration(FunctionName=function, Environment=before)
+    assert (answer.status, answer.code) == (503, "Unavailable")
+    assert "goes on" in answer.message
+    assert stack.done("rotate", action="rewrap", name=name)["failed"] == 0
 
 
 @pytest.mark.parametrize("call", ["dynamodb:Scan", WRITE])

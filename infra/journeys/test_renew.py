@@ -268,6 +268,26 @@ def test_an_old_client_reads_what_was_renewed(stack, credstash, nodecredstash, n
     assert nodecredstash("getSecret", name=name, context={"app": "web"}) == {"ok": secret}
 
 
+def test_a_renewal_costs_what_the_readme_says(stack, faults, name):
+    def counted(due):
+        for each in due:
+            make_due(stack, each)
+        faults.calls()
+        assert rotation.run(stack, "renew")["changed"] == len(due)
+        return faults.calls()
+
+    names = [f"{name}/{number}" for number in range(20)]
+    for each in names:
+        stack.put(each, "s")
+        put_policy(stack, each, days=1)
+    nothing, all_ = counted([]), counted(names)
+    more = {call: all_[call] - nothing.get(call, 0) for call in all_}
+    assert more["kms:GenerateDataKey"] == 20
+    assert more["dynamodb:Query"] == 3 * 20
+    # And one for each page, with the marks of what it is to change.
+    assert 20 < more["dynamodb:TransactWriteItems"] <= 20 + 3
+
+
 def test_a_start_that_is_delivered_twice_works_once(stack, iam, name):
     """Two schedules of the same time, as EventBridge Scheduler may deliver one twice."""
     stack.put(name, "s")

@@ -51,6 +51,7 @@ impl Coffer {
         token: Option<Token>,
         caller: &Caller,
     ) -> Result<Option<Stored>, Error> {
+        self.pace_one();
         let rotation = self.policy(name).await?;
         let put = match self.plan_renew(&rotation, true).await? {
             Plan::Change(Change::Renew(put)) => *put,

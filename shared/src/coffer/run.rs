@@ -146,6 +146,8 @@ impl Coffer {
     const PAGE_TIME: Duration = Duration::from_secs(2);
     /// How many entries of the ledger are passed over in one page of moves.
     const MOVES: u32 = 1000;
+    /// How many failures are in the output of an execution, which has at most 256 KiB.
+    const TOLD_AT_THE_END: u32 = 50;
     /// How long one call about one name goes on.
     const NAME_TIME: Duration = Duration::from_secs(18);
     /// And how long it asks a KMS that is busy: its caller waits.
@@ -192,14 +194,15 @@ impl Coffer {
                 Action::Renew => 1,
                 Action::Rewrap | Action::Reseal => self.parts(),
             };
+            let started_at = Moment::now();
             let run = Run {
-                id: id_of(execution),
+                id: id_of(execution, started_at),
                 execution: execution.to_owned(),
                 request: request.clone(),
                 dry_run: asked.dry_run,
                 parts,
                 token: token.clone(),
-                started_at: Moment::now(),
+                started_at,
                 ended_at: None,
             };
             // First, for a run that is in force has all that it was given.
@@ -271,6 +274,11 @@ impl Coffer {
             let rate = f64::from(self.policy.kms_requests_per_second);
             keys.pace().limit(rate / parts, until);
         }
+    }
+
+    /// The pace of a call about one name.
+    pub(super) fn pace_one(&self) {
+        self.pace(1.0, Instant::now() + Self::NAME_PATIENCE);
     }
 
     /// As many as the pace allows for in two seconds, as slow as it is: so long a page takes.
@@ -416,13 +424,13 @@ impl Coffer {
             let run = store.run(action.as_str()).await?;
             let mine = run.filter(|run| run.execution == caller.who);
             let Some(run) = mine else {
-                let mut report = self.report(action, None, Self::DEFAULT_LIMIT).await?;
+                let mut report = self.report(action, None, Self::TOLD_AT_THE_END).await?;
                 report.state = Some("replaced");
                 return Ok(report);
             };
             let ended = Run { ended_at: run.ended_at.or(Some(Moment::now())), ..run.clone() };
             if run == ended || store.put_run(action.as_str(), &ended, Some(&run)).await? {
-                return self.report(action, None, Self::DEFAULT_LIMIT).await;
+                return self.report(action, None, Self::TOLD_AT_THE_END).await;
             }
         }
     }
@@ -482,7 +490,7 @@ impl Coffer {
         caller: &Caller,
     ) -> Result<Report, Error> {
         let until = Instant::now() + Self::NAME_TIME;
-        self.pace(1.0, Instant::now() + Self::NAME_PATIENCE);
+        self.pace_one();
         let Asked { dry_run, hints } = asked;
         let job = Job { action, dry_run: *dry_run, hints, caller };
         let mut report = Report::of_name(action, *dry_run);
@@ -596,13 +604,46 @@ impl Place {
     }
 }
 
-/// What tells an execution: the last part of its ARN.
-fn id_of(execution: &str) -> String {
-    execution.rsplit(':').next().unwrap_or(execution).to_owned()
+/// What tells a run: the last part of the ARN of the execution that began it, and when, for such
+/// a name can be used again.
+fn id_of(execution: &str, started_at: Moment) -> String {
+    let name = execution.rsplit(':').next().unwrap_or(execution);
+    format!("{name}/{}", started_at.unix())
 }
 
 fn nothing() -> Error {
     Error::NotFound(
         "No such run was ever begun. Start the state machine with this `action`.".into(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_comes_back_as_it_went() {
+        let name: Name = "dev/db".parse().unwrap();
+        let key = |sort: &str| Key { name: "dev/db".to_owned(), version: sort.to_owned() };
+        for (home, after) in [
+            (Home::Live, Some(key("0000000000000000001"))),
+            // A version of another client's may look like anything.
+            (Home::Live, Some(key("kept:x"))),
+            (Home::Kept, None),
+            (Home::Kept, Some(key("deleted#1#ab"))),
+        ] {
+            let place = Place { home, after: after.clone() };
+            let again = Place::of(Some(place.to_key(&name)));
+            assert_eq!((again.home, again.after), (home, after));
+        }
+        let none = Place::of(None);
+        assert_eq!((none.home, none.after), (Home::Live, None));
+    }
+
+    #[test]
+    fn a_run_has_its_own_name_and_time() {
+        let arn = "arn:aws:states:eu-west-1:123456789012:execution:machine:by-hand";
+        assert_eq!(id_of(arn, Moment::from_unix(7).unwrap()), "by-hand/7");
+        assert_eq!(id_of("direct", Moment::from_unix(7).unwrap()), "direct/7");
+    }
 }

@@ -52,6 +52,7 @@ impl Doors {
         // What the other function does takes as long as it takes, and is not done twice.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(1))
+            .operation_attempt_timeout(Duration::from_secs(27))
             .operation_timeout(Duration::from_secs(27));
         let config = aws_sdk_lambda::config::Builder::from(&sdk(settings.region).await)
             .timeout_config(timeouts.build())
