@@ -11,7 +11,7 @@ use crate::moment::Moment;
 use crate::name::Name;
 use crate::store::Key;
 use crate::store::run::{Failure, Progress, Run};
-use crate::store::walk::{Home, Part};
+use crate::store::walk::{Found, Home, Part};
 
 use super::hint::Hints;
 use super::work::{Action, Intents, Job, Tally, Unit};
@@ -144,8 +144,8 @@ impl Coffer {
     /// The most versions in one page: what an interruption makes KMS do again.
     const PAGE: i32 = 100;
     const PAGE_TIME: Duration = Duration::from_secs(2);
-    /// How many entries of the ledger are passed over in one page of moves.
-    const MOVES: u32 = 1000;
+    /// How many reads of the ledger there are in one page, where it has little to do with.
+    const READS: u32 = 8;
     /// How many failures are in the output of an execution, which has at most 256 KiB.
     const TOLD_AT_THE_END: u32 = 50;
     /// How long one call about one name goes on.
@@ -307,8 +307,7 @@ impl Coffer {
             let next = next.map(|version| Key { name: String::new(), version });
             (rows.iter().map(Unit::of_policy).collect(), next)
         } else {
-            let view = job.action.view();
-            let (found, next) = store.walk(home, view, at, after, limit).await?;
+            let (found, next) = self.found(job.action, home, at, after, limit).await?;
             (found.into_iter().map(Unit::Version).collect(), next)
         };
         let ttl = Self::end_of_run();
@@ -325,6 +324,34 @@ impl Coffer {
         self.note(run, part, progress, &tally.failures).await
     }
 
+    /// The next versions in a part, at most `limit`. The ledger is mostly other entries: where few
+    /// are found, each read passes over twice as many as the one before.
+    async fn found(
+        &self,
+        action: Action,
+        home: Home,
+        at: Part,
+        after: Option<Key>,
+        limit: i32,
+    ) -> Result<(Vec<Found>, Option<Key>), Error> {
+        let most = usize::try_from(limit).unwrap_or(1);
+        let (mut found, mut after, mut size) = (Vec::new(), after, limit);
+        for _ in 0..Self::READS {
+            let (more, next) = self.ledger()?.walk(home, action.view(), at, after, size).await?;
+            found.extend(more);
+            after = next;
+            if after.is_none() || found.len() >= most {
+                break;
+            }
+            size = size.saturating_mul(2);
+        }
+        if found.len() > most {
+            found.truncate(most);
+            after = found.last().map(Found::key);
+        }
+        Ok((found, after))
+    }
+
     /// One page of the second stage: the names of which something was moved since the run began,
     /// each as a whole.
     async fn moved(
@@ -336,8 +363,13 @@ impl Coffer {
         progress: &mut Progress,
     ) -> Result<(), Error> {
         let store = self.ledger()?;
-        let after = progress.after.clone();
-        let (names, next) = store.moved(run.started_at, at, after, Self::MOVES).await?;
+        let (mut names, mut next) = (Vec::new(), progress.after.clone());
+        for _ in 0..Self::READS {
+            (names, next) = store.moved(run.started_at, at, next, self.page_limit() * 10).await?;
+            if next.is_none() || !names.is_empty() {
+                break;
+            }
+        }
         let (mut failures, mut changed) = (Vec::new(), 0);
         let mut uncounted = progress.marks.clone();
         for name in names.into_iter().collect::<BTreeSet<_>>() {

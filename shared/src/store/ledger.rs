@@ -244,7 +244,7 @@ impl Store {
         since: Moment,
         part: Part,
         after: Option<Key>,
-        limit: u32,
+        limit: i32,
     ) -> Result<(Vec<String>, Option<Key>), Error> {
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let text = |text: &str| AttributeValue::S(text.to_owned());
@@ -255,7 +255,7 @@ impl Store {
             .consistent_read(true)
             .segment(count(part.number))
             .total_segments(count(part.of))
-            .limit(count(limit))
+            .limit(limit)
             .set_exclusive_start_key(after.map(|key| Place::ENTRY.to_item(key)))
             .select(Select::SpecificAttributes)
             .projection_expression("#name")
