@@ -328,7 +328,7 @@ class Faults:
         return self._post("calls", {})
 
     def rates(self):
-        """The most of each call that any second since then held."""
+        """How many of each call a second there were since then, at the most, for five seconds."""
         return self._post("rates", {})
 
 

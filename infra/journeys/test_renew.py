@@ -1,5 +1,6 @@
 """Rotation policies: put, changed, cancelled; renewed when due, once, and never what is deleted."""
 
+import base64
 import json
 import os
 import string
@@ -354,6 +355,10 @@ def test_the_stacks_own_schedule_renews(kms):
         time.sleep(1)
     assert told(stack, "scheduled") == ["renew", "policy", "put"]
     assert stack.history("scheduled")[0]["who"].startswith(f"arn:aws:states:{REGION}:{ACCOUNT}:")
+    # A token that were the same each time would let the first start alone count.
+    key_of_run = {"name": "/rotation", "entry": "run#renew"}
+    token = stack.entries.get_item(Key=key_of_run, ConsistentRead=True)["Item"]["token"]
+    assert abs(moment(token) - now()) < timedelta(minutes=10)
     rotating.deploy(key)
 
 
@@ -365,6 +370,13 @@ def test_a_run_says_how_it_stands_by_both_doors(stack, name):
         assert moment(report["started_at"]) <= moment(report["ended_at"]) <= now()
     assert stack.invoke("list", {"list": "report", "action": "pl4nted"}).code == "Invalid"
     assert stack.invoke("list", {"list": "report"}).code == "Invalid"
+    # A cursor of another listing, or of nobody's making.
+    forged = base64.urlsafe_b64encode(b'{"name":"renew","version":"event#1"}').decode().rstrip("=")
+    answer = stack.invoke("list", {"list": "report", "action": "renew", "next": forged})
+    assert answer.code == "Invalid"
+    stack.put(name, "s")
+    rotated = stack.invoke("rotate", {"action": "rewrap", "name": name, "next": forged})
+    assert (rotated.code, rotated.body["seen"]) == ("OK", 1)
 
 
 @pytest.mark.parametrize(

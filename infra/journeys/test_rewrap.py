@@ -182,7 +182,8 @@ def test_everything_moves_to_a_new_key_through_interruptions_while_others_write(
     moving = [name for name in rows.values if name.startswith("sealed/")][:6]
     moving = [name for name in moving if name not in rows.deleted]
     points = []
-    chance = random.Random(11)
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
     with Writers(stack, moving) as writers:
         execution = rotation.start(stack, "rewrap", **HINTS)
         for how in ("stopped", "killed", "stopped"):
@@ -201,7 +202,7 @@ def test_everything_moves_to_a_new_key_through_interruptions_while_others_write(
     assert told["status"] == "SUCCEEDED", told
     report = json.loads(told["output"])
     with capsys.disabled():
-        print(f" interrupted at {points}, {len(writers.put)} puts meanwhile: {report} ", end="")
+        print(f" seed {seed}: interrupted at {points}, {len(writers.put)} puts meanwhile: {report} ", end="")
 
     assert report["failed"] == 0 and report["state"] == "done"
     # Every row that there was before, and it is counted once, whatever was interrupted.
@@ -209,7 +210,7 @@ def test_everything_moves_to_a_new_key_through_interruptions_while_others_write(
     assert report["seen"] == report["changed"] + report["skipped"]
     # Nobody was refused, and all that was put is there.
     assert writers.refused == [] and len(writers.put) > 20
-    for (name, version), secret in random.Random(5).sample(sorted(writers.put.items()), 20):
+    for (name, version), secret in writers.put.items():
         assert stack.get(name, version=version)["secret"] == secret
     assert set(wrapped_by(kms, stack)) == {id_of(new_key)}
     # No row was written twice, but by those who moved it there and back.
@@ -227,9 +228,10 @@ def test_everything_moves_to_a_new_key_through_interruptions_while_others_write(
     # And it need not be known any more.
     stack = rows.stack = rows.rotating.deploy(new_key)
     rows.key = new_key
-    for name in rows.deleted[:40]:
+    # Half of what was deleted comes back; the rest is there for what follows.
+    for name in rows.deleted[: DELETED // 2]:
         stack.done("restore", name=name)
-    rows.deleted = rows.deleted[40:]
+    rows.deleted = rows.deleted[DELETED // 2 :]
     everything_opens(rows, nodecredstash_at)
     assert stack.verify("sealed/0000") == {}
 
@@ -328,9 +330,10 @@ def test_a_busy_kms_slows_a_run_which_ends_all_the_same(kms, rows, new_key, faul
     assert told["status"] == "SUCCEEDED", told
     report = json.loads(told["output"])
     assert report["changed"] == report["seen"] >= SEALED + LEGACY
-    # The throttled ones were made again.
-    calls = faults.calls()
+    # The throttled ones were made again, and all of it was slower than it is without them.
+    rates, calls = faults.rates(), faults.calls()
     assert calls["kms:ReEncrypt"] > report["seen"]
+    assert 0 < rates["kms:ReEncrypt"] <= RATE / 2
 
 
 @pytest.mark.parametrize("rate", [40, 200])
@@ -348,7 +351,7 @@ def test_no_second_has_more_calls_than_the_parameter(kms, rows, new_key, faults,
         # So long that there are many seconds, a dry run lets the next one find the same.
         execution = rotation.start(rows.stack, "rewrap", dry_run=True, **HINTS)
         deadline = time.monotonic() + 120
-        while faults.rates().get("kms:ReEncrypt", 0) == 0 or enough(rows.stack, rate):
+        while faults.rates().get("kms:ReEncrypt", 0) == 0 or not_enough(rows.stack, rate):
             assert time.monotonic() < deadline
             time.sleep(0.2)
         assert 0 < faults.rates()["kms:ReEncrypt"] <= rate
@@ -359,10 +362,10 @@ def test_no_second_has_more_calls_than_the_parameter(kms, rows, new_key, faults,
         )
 
 
-def enough(stack, rate):
+def not_enough(stack, rate):
     """Whether a run has not yet gone on for some seconds."""
     report = rotation.report(stack, "rewrap")
-    return report["state"] == "running" and report["seen"] < 5 * rate
+    return report["state"] == "running" and report["seen"] < 8 * rate
 
 
 def test_a_legacy_row_whose_context_is_not_known_is_reported_and_left(kms, rows, new_key):

@@ -118,9 +118,9 @@ impl Failure {
         }
     }
 
-    /// Whether the key itself is what cannot be used.
+    /// Whether the key itself is what cannot be used: disabled, in deletion, or gone.
     pub(crate) fn is_of_key(&self) -> bool {
-        matches!(self.kind, Kind::Key)
+        matches!(self.kind, Kind::Key | Kind::Missing)
     }
 
     /// AWS's own code for the error.

@@ -46,7 +46,7 @@ pub enum Rewrapped {
     Current,
     /// KMS refuses the pair of wrapped key and context: one of the two is not what it was.
     Refused,
-    /// The wrapped key is neither the stack's key's nor that of a retired one that is enabled.
+    /// The wrapped key is neither the stack's key's nor that of a retired one that can be used.
     Foreign,
 }
 
@@ -59,6 +59,8 @@ pub enum Unwrapped {
     Refused,
     /// The wrapped key is another KMS key's, or no 64-byte data key at all.
     Foreign,
+    /// No key unwrapped it, and one that might have cannot be used.
+    Unusable(Error),
 }
 
 impl Keys {
@@ -130,12 +132,14 @@ impl Keys {
                     }
                     return Ok(unwrapped);
                 }
-                // Perhaps another one wrapped it.
-                Err(failure) if failure.is_of_key() => disabled = Some(failure),
+                // Perhaps another one wrapped it; without the stack's own nothing goes on.
+                Err(failure) if failure.is_of_key() && key_id != self.key_id() => {
+                    disabled = Some(failure);
+                }
                 Err(failure) => return Err(failure.into()),
             }
         }
-        disabled.map_or(Ok(Unwrapped::Foreign), |failure| Err(failure.into()))
+        Ok(disabled.map_or(Unwrapped::Foreign, |failure| Unwrapped::Unusable(failure.into())))
     }
 
     async fn unwrap_with(
@@ -221,7 +225,7 @@ impl Keys {
                         let failure = Failure::of(REENCRYPT, key_id, &error);
                         match failure.code() {
                             "ValidationException" => Ok(Rewrapped::Refused),
-                            // What a retired key wraps that is disabled stays as it is.
+                            // What a retired key wraps that cannot be used stays as it is.
                             _ if failure.is_of_key() && key_id != self.key_id() => {
                                 Ok(Rewrapped::Foreign)
                             }

@@ -47,7 +47,9 @@ impl Pace {
             // As slow as it was: whoever was busy may be so still.
             let slowed = state.limit.as_ref().map_or(space, |limit| limit.slowed.max(space));
             let now = Instant::now();
-            state.limit = Some(Limit { space, slowed, next: now, since: now, until });
+            // Nor before the turn that the next call would have had.
+            let next = state.limit.as_ref().map_or(now, |limit| limit.next.max(now));
+            state.limit = Some(Limit { space, slowed, next, since: now, until });
         });
     }
 

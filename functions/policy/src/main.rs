@@ -30,8 +30,8 @@ impl Operation for Request {
         let methods = [("PUT", "put"), ("GET", "get"), ("DELETE", "cancel")];
         match fields.verb("policy", &methods)?.as_deref() {
             Some("put") => put(fields).map(Box::new).map(Self::Put),
-            Some("get") => name(fields).map(Self::Get),
-            Some("cancel") => name(fields).map(Self::Cancel),
+            Some("get") => fields.required("name").map(Self::Get),
+            Some("cancel") => fields.required("name").map(Self::Cancel),
             _ => Err(Error::invalid("`policy` is put, get or cancel.")),
         }
     }
@@ -55,10 +55,6 @@ impl Operation for Request {
             }
         }
     }
-}
-
-fn name(fields: &mut Fields) -> Result<Name, Error> {
-    Name::of_any_client(&fields.required_text("name")?)
 }
 
 fn put(fields: &mut Fields) -> Result<Rotation, Error> {

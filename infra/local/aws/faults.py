@@ -5,7 +5,7 @@
 internal one), `delay` (of `seconds`), `lost` (done, but answered with an internal error), or for a
 transaction `conflict` (with another) or `busy` (throttled in one of its writes). Without `count` a
 fault stays; with `every` it meets one call in so many. `POST /_local/calls` answers the calls since the last time, as
-`{"kms:Decrypt": 3}`, and `POST /_local/rates` the most of them that any second held.
+`{"kms:Decrypt": 3}`, and `POST /_local/rates` how many a second there were, at the most, for five seconds on end.
 """
 
 import asyncio
@@ -45,13 +45,14 @@ def due(service, operation):
     return None
 
 
-def most_in_a_second(moments):
+def most_a_second(moments, window=5):
+    """Over some seconds, for this process may stop for a moment and then find many waiting."""
     most, first = 0, 0
     for last, moment in enumerate(moments):
-        while moments[first] <= moment - 1:
+        while moments[first] <= moment - window:
             first += 1
         most = max(most, last - first + 1)
-    return most
+    return most / window
 
 
 def cancelled(code, writes):
@@ -104,7 +105,7 @@ def install():
             times.clear()
             return answer
         if (method, path) == ("POST", "/_local/rates"):
-            return json_response({name: most_in_a_second(of) for name, of in times.items()})
+            return json_response({name: most_a_second(of) for name, of in times.items()})
         return await inner(path, method, body)
 
     ministack.app._handle_admin_config_request = handle_admin_request

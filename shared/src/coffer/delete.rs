@@ -137,7 +137,7 @@ impl Coffer {
                     transaction.remove_version(store, live.item());
                 }
                 // Nothing is left to renew, and whoever puts the name anew did not ask for it.
-                if batch.last {
+                if batch.last && name.check().is_ok() {
                     transaction.remove_policy(store, name);
                 }
                 (batch.labels(), true)

@@ -110,6 +110,7 @@ impl Coffer {
         let key = match self.keys()?.unwrap(envelope.wrapped_key(), context).await? {
             Unwrapped::Key(key) => key,
             Unwrapped::Foreign => return Err(Error::Foreign),
+            Unwrapped::Unusable(error) => return Err(error),
             Unwrapped::Refused => return Err(refused(row, &envelope, context)),
         };
         let opened = envelope.open(&key)?;

@@ -51,6 +51,8 @@ impl Coffer {
         token: Option<Token>,
         caller: &Caller,
     ) -> Result<Option<Stored>, Error> {
+        // No other name has a policy.
+        name.check()?;
         self.pace_one();
         let rotation = self.policy(name).await?;
         let put = match self.plan_renew(&rotation, true).await? {
@@ -78,9 +80,8 @@ impl Coffer {
     ) -> Result<Applied, Error> {
         match Box::pin(self.write(vec![put], None, Some(rotation), caller)).await {
             Ok(_) => Ok(Applied::Changed),
-            Err(Error::Renewed) => Ok(Applied::Crossed),
-            // Deleted since it was looked at.
-            Err(Error::NotFound(_)) => Ok(Applied::Skipped),
+            // Renewed or given another policy by somebody else, or deleted, since it was looked at.
+            Err(Error::Renewed | Error::NotFound(_)) => Ok(Applied::Skipped),
             Err(error) => match Reason::of(&error) {
                 Some(reason) => Ok(Applied::Failed(reason)),
                 None => Err(error),

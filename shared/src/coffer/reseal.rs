@@ -47,7 +47,9 @@ impl Coffer {
                     unwrapped = Some((key, context));
                     break;
                 }
-                Unwrapped::Foreign => return Ok(Plan::Fail(Reason::Foreign)),
+                Unwrapped::Foreign | Unwrapped::Unusable(_) => {
+                    return Ok(Plan::Fail(Reason::Foreign));
+                }
                 Unwrapped::Refused => {}
             }
         }
@@ -108,7 +110,7 @@ impl Coffer {
             let tail = store.tail(&name).await?;
             let mut transaction = Transaction::default();
             for (found, row) in &rows {
-                transaction.replace(store, found, row.clone());
+                transaction.reseal(store, found, row.clone());
             }
             let versions = rows.iter().map(|(found, _)| found.label.clone()).collect();
             let told = Told { act: Act::Reseal, versions, forced: false, state: tail.state };

@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::{Duration, Instant};
 
-use crate::chain::Caller;
+use crate::chain::{self, Act, Caller};
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::Name;
+use crate::pause::Pause;
+use crate::row::{Attribute, Row};
 use crate::store::Key;
-use crate::store::run::{Failure, Progress, Run};
+use crate::store::run::{FAILURE, Failure, Progress, Run};
 use crate::store::walk::{Found, Home, Part};
 
 use super::hint::Hints;
-use super::work::{Action, Intents, Job, Tally, Unit};
+use super::work::{Action, Intents, Job, Reason, Tally, Unit};
 use super::{Coffer, DAY_SECONDS, for_name, not_found};
 
 /// What a run is asked for.
@@ -62,7 +64,7 @@ pub struct Begun {
     pub run: String,
     /// Whether this start was known already: then there is nothing to do.
     pub known: bool,
-    /// Whether it goes on with what another execution has begun.
+    /// Whether another execution may still be at work, until it sees that it is not in force.
     pub resumed: bool,
     /// The numbers of the parts of the first stage.
     pub all: Vec<u32>,
@@ -146,6 +148,10 @@ impl Coffer {
     const PAGE_TIME: Duration = Duration::from_secs(2);
     /// How many reads of the ledger there are in one page, where it has little to do with.
     const READS: u32 = 8;
+    /// For how long a run is known.
+    const KEPT_SECONDS: u64 = 90 * DAY_SECONDS;
+    /// By how much the time of an event may be behind that of its transaction.
+    const CLOCKS_SECONDS: i64 = 15 * 60;
     /// How many failures are in the output of an execution, which has at most 256 KiB.
     const TOLD_AT_THE_END: u32 = 50;
     /// How long one call about one name goes on.
@@ -168,17 +174,20 @@ impl Coffer {
         let store = self.ledger()?;
         let mut request = asked.hints.hash();
         request.push(u8::from(asked.dry_run));
+        let mut pause = Pause::default();
         loop {
             let known = store.run(action.as_str()).await?;
             if let Some(run) = &known {
                 if run.execution == execution {
-                    return Ok(Begun::of(action, run, run.ended_at.is_some(), false));
+                    return Ok(Begun::of(action, run, run.ended_at.is_some(), true));
                 }
                 if token.is_some() && run.token == token {
                     return Ok(Begun::of(action, run, true, false));
                 }
+                // What is left of an older one has had its time.
+                let kept = run.started_at.after(Self::KEPT_SECONDS) > Some(Moment::now());
                 let same = run.request == request || (token.is_some() && !run.dry_run);
-                if run.ended_at.is_none() && same {
+                if run.ended_at.is_none() && same && kept {
                     let mine = Run {
                         execution: execution.to_owned(),
                         token: token.clone().or_else(|| run.token.clone()),
@@ -208,8 +217,10 @@ impl Coffer {
             // First, for a run that is in force has all that it was given.
             store.put_hints(&run.id, asked.hints.to_rows(), Self::end_of_run()).await?;
             if store.put_run(action.as_str(), &run, known.as_ref()).await? {
-                return Ok(Begun::of(action, &run, false, false));
+                let displaced = known.is_some_and(|known| known.ended_at.is_none());
+                return Ok(Begun::of(action, &run, false, displaced));
             }
+            pause.wait().await?;
         }
     }
 
@@ -220,8 +231,7 @@ impl Coffer {
 
     /// When what is kept of a run has had its time.
     fn end_of_run() -> Option<Moment> {
-        const DAYS: u64 = 90;
-        Moment::now().after(DAYS * DAY_SECONDS)
+        Moment::now().after(Self::KEPT_SECONDS)
     }
 
     /// Does a part of a run, for as long as `time` says or until it is done. What was begun is
@@ -264,7 +274,7 @@ impl Coffer {
             let at = Part { number, of: run.parts };
             match stage {
                 Stage::All => self.page(&job, &run, at, &part, &mut progress).await?,
-                Stage::Moved => self.moved(&job, &run, at, &part, &mut progress).await?,
+                Stage::Moved => self.moved(&job, &run, at, &part, (&mut progress, until)).await?,
             }
         }
     }
@@ -315,13 +325,15 @@ impl Coffer {
         let intents = Intents { run: &run.id, part, progress: &mut *progress, uncounted, ttl };
         let Some(tally) = self.work(job, units, Some(intents)).await? else { return Ok(()) };
         progress.count(&tally);
+        // Where the page is another than the interrupted one, the rest of it is still to come.
+        progress.marks = std::mem::take(uncounted);
         progress.after = next;
         if progress.after.is_none() {
             let over = home == Home::Kept || job.action == Action::Renew;
             progress.done = over;
             progress.home = Some(Home::Kept);
         }
-        self.note(run, part, progress, &tally.failures).await
+        self.note(run, part, progress, &tally.failures).await.map(drop)
     }
 
     /// The next versions in a part, at most `limit`. The ledger is mostly other entries: where few
@@ -360,30 +372,37 @@ impl Coffer {
         run: &Run,
         at: Part,
         part: &str,
-        progress: &mut Progress,
+        (progress, until): (&mut Progress, Instant),
     ) -> Result<(), Error> {
         let store = self.ledger()?;
+        // What was told before the run began may have been done after it: it was tried again, or
+        // by another clock.
+        let since = run.started_at.unix() - Self::CLOCKS_SECONDS;
+        let since = Moment::from_unix(since).unwrap_or(run.started_at);
         let (mut names, mut next) = (Vec::new(), progress.after.clone());
         for _ in 0..Self::READS {
-            (names, next) = store.moved(run.started_at, at, next, self.page_limit() * 10).await?;
+            (names, next) = store.moved(since, at, next, self.page_limit() * 10).await?;
             if next.is_none() || !names.is_empty() {
                 break;
             }
         }
-        let (mut failures, mut changed) = (Vec::new(), 0);
         let mut uncounted = progress.marks.clone();
-        for name in names.into_iter().collect::<BTreeSet<_>>() {
+        names.dedup();
+        for name in names {
             let settled = self.settle(job, run, part, (progress, &mut uncounted), &name).await?;
             let Some(tally) = settled else { return Ok(()) };
-            changed += tally.changed;
-            failures.extend(tally.failures);
+            progress.seen += tally.changed;
+            progress.changed += tally.changed;
+            progress.marks.clone_from(&uncounted);
+            // Behind all entries of the name.
+            progress.after = Some(Key { name, version: char::MAX.to_string() });
+            if !self.note(run, part, progress, &tally.failures).await? || Instant::now() >= until {
+                return Ok(());
+            }
         }
-        progress.seen += changed;
-        progress.changed += changed;
         progress.after = next;
         progress.done = progress.after.is_none();
-        progress.marks.clear();
-        self.note(run, part, progress, &failures).await
+        self.note(run, part, progress, &[]).await.map(drop)
     }
 
     /// Rotates all versions of a name, again until nothing of it was moved meanwhile. Only what
@@ -400,8 +419,15 @@ impl Coffer {
         let name = Name::of_any_client(text)?;
         let mut changed = 0;
         loop {
-            let before = store.tail(&name).await?;
-            let (mut failures, mut moved) = (Vec::new(), false);
+            let before = match store.tail(&name).await {
+                Ok(tail) => tail,
+                Err(Error::Unreadable) => {
+                    let failures = vec![Unit::unread(text).failure(Reason::Unreadable)];
+                    return Ok(Some(Tally { changed, failures, ..Tally::default() }));
+                }
+                Err(error) => return Err(error),
+            };
+            let mut failures = Vec::new();
             for home in [Home::Live, Home::Kept] {
                 let mut after = None;
                 loop {
@@ -417,7 +443,6 @@ impl Coffer {
                         return Ok(None);
                     };
                     changed += tally.changed;
-                    moved |= tally.gone || (tally.changed > 0 && job.action == Action::Reseal);
                     failures.extend(tally.failures);
                     after = next;
                     if after.is_none() {
@@ -425,10 +450,28 @@ impl Coffer {
                     }
                 }
             }
-            // Each thing that was resealed is an event of its own.
-            if !moved && store.tail(&name).await? == before {
+            if !self.moved_since(&name, before.sequence).await? {
                 return Ok(Some(Tally { changed, failures, ..Tally::default() }));
             }
+        }
+    }
+
+    /// Whether a version of a name was moved after the event of this number.
+    async fn moved_since(&self, name: &Name, sequence: u64) -> Result<bool, Error> {
+        let store = self.ledger()?;
+        let mut after = Some(chain::key(sequence));
+        loop {
+            let (rows, more) = store.events(name, true, after, None).await?;
+            let moves = [Act::Delete, Act::Restore].map(Act::as_str);
+            let operation =
+                |row: &Row| row.get("operation").and_then(Attribute::text).map(str::to_owned);
+            if rows.iter().filter_map(operation).any(|each| moves.contains(&each.as_str())) {
+                return Ok(true);
+            }
+            if more.is_none() {
+                return Ok(false);
+            }
+            after = more;
         }
     }
 
@@ -438,12 +481,12 @@ impl Coffer {
         part: &str,
         progress: &mut Progress,
         failures: &[Failure],
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let store = self.ledger()?;
         let ttl = Self::end_of_run();
         store.put_failures(&run.id, failures, ttl).await?;
         // Where another was first, its progress is read again.
-        store.advance(&run.id, part, progress, ttl).await.map(drop)
+        store.advance(&run.id, part, progress, ttl).await
     }
 
     /// Ends a run whose parts are done, and reports. Again, it reports again.
@@ -471,7 +514,8 @@ impl Coffer {
     /// of what it could not do.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where nothing was ever run; [`Error::Unavailable`].
+    /// [`Error::NotFound`] where nothing was ever run; [`Error::Invalid`] for a place to go on from
+    /// that is none; [`Error::Unavailable`].
     pub async fn report(
         &self,
         action: Action,
@@ -479,9 +523,14 @@ impl Coffer {
         limit: u32,
     ) -> Result<Report, Error> {
         let store = self.ledger()?;
-        let run = store.run(action.as_str()).await?.ok_or_else(nothing)?;
+        let run = store.run(action.as_str()).await?;
+        let kept = |run: &Run| run.started_at.after(Self::KEPT_SECONDS) > Some(Moment::now());
+        let run = run.filter(kept).ok_or_else(nothing)?;
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let after = after.map(|key| key.version);
+        if after.as_ref().is_some_and(|entry| !entry.starts_with(FAILURE)) {
+            return Err(Error::invalid("`next` is what an earlier answer gave, unchanged."));
+        }
         let (parts, (failures, last)) = tokio::try_join!(
             store.all_progress(&run.id),
             store.failures(&run.id, after, Some(limit))
@@ -522,15 +571,15 @@ impl Coffer {
         caller: &Caller,
     ) -> Result<Report, Error> {
         let until = Instant::now() + Self::NAME_TIME;
-        self.pace_one();
         let Asked { dry_run, hints } = asked;
         let job = Job { action, dry_run: *dry_run, hints, caller };
         let mut report = Report::of_name(action, *dry_run);
         let store = self.ledger()?;
         let first = after.is_none();
-        let mut place = Place::of(after);
+        let mut place = Place::of(name, after);
         loop {
             let Place { home, after } = place;
+            self.pace_one();
             let limit = self.page_limit();
             let view = job.action.view();
             let (found, next) = store.walk_name(home, view, name.as_str(), after, limit).await?;
@@ -602,7 +651,6 @@ impl Progress {
         for failure in &tally.failures {
             *self.failed.entry(failure.reason.clone()).or_default() += 1;
         }
-        self.marks.clear();
     }
 }
 
@@ -613,20 +661,13 @@ struct Place {
 }
 
 impl Place {
-    fn of(key: Option<Key>) -> Self {
-        let Some(Key { name, version }) = key else {
-            return Self { home: Home::Live, after: None };
-        };
-        match version.split_once(':') {
-            Some(("live", sort)) if !sort.is_empty() => {
-                Self { home: Home::Live, after: Some(Key { name, version: sort.to_owned() }) }
-            }
-            Some(("kept", sort)) => {
-                let after = (!sort.is_empty()).then(|| Key { name, version: sort.to_owned() });
-                Self { home: Home::Kept, after }
-            }
-            _ => Self { home: Home::Live, after: None },
-        }
+    /// The beginning, for what is none. Forged, it goes on elsewhere within the same name.
+    fn of(name: &Name, key: Option<Key>) -> Self {
+        let told = key.map(|key| key.version).unwrap_or_default();
+        let (home, sort) = told.split_once(':').unwrap_or(("live", ""));
+        let home = if home == Home::Kept.as_str() { Home::Kept } else { Home::Live };
+        let key = || Key { name: name.as_str().to_owned(), version: sort.to_owned() };
+        Self { home, after: (!sort.is_empty()).then(key) }
     }
 
     fn to_key(&self, name: &Name) -> Key {
@@ -645,7 +686,7 @@ fn id_of(execution: &str, started_at: Moment) -> String {
 
 fn nothing() -> Error {
     Error::NotFound(
-        "No such run was ever begun. Start the state machine with this `action`.".into(),
+        "No such run was begun within 90 days. Start the state machine with this `action`.".into(),
     )
 }
 
@@ -665,10 +706,10 @@ mod tests {
             (Home::Kept, Some(key("deleted#1#ab"))),
         ] {
             let place = Place { home, after: after.clone() };
-            let again = Place::of(Some(place.to_key(&name)));
+            let again = Place::of(&name, Some(place.to_key(&name)));
             assert_eq!((again.home, again.after), (home, after));
         }
-        let none = Place::of(None);
+        let none = Place::of(&name, None);
         assert_eq!((none.home, none.after), (Home::Live, None));
     }
 

@@ -211,6 +211,9 @@ impl Coffer {
     ) -> Result<Option<Tally>, Error> {
         let mut tally = Tally { seen: units.len() as u64, ..Tally::default() };
         let (mut units, mut pause) = (units, Pause::default());
+        // Of an interrupted try, or of this one where nobody keeps them.
+        let inherited = intents.as_ref().map(|some| some.uncounted.clone()).unwrap_or_default();
+        let mut own = BTreeSet::new();
         for tries in 0..Self::CROSSED {
             if units.is_empty() {
                 return Ok(Some(tally));
@@ -226,8 +229,7 @@ impl Coffer {
                 .buffered(Self::AT_ONCE)
                 .try_collect()
                 .await?;
-            let mut nothing = BTreeSet::new();
-            let uncounted = intents.as_mut().map_or(&mut nothing, |some| &mut *some.uncounted);
+            let uncounted = intents.as_mut().map_or(&mut own, |some| &mut *some.uncounted);
             let (mut changes, mut marks) = (Vec::new(), BTreeSet::new());
             for (unit, plan) in planned {
                 match plan {
@@ -245,8 +247,8 @@ impl Coffer {
             if changes.is_empty() {
                 return Ok(Some(tally));
             }
-            if let Some(Intents { run, part, progress, uncounted, ttl }) = &mut intents {
-                uncounted.extend(marks.iter().cloned());
+            uncounted.extend(marks.iter().cloned());
+            if let Some(Intents { run, part, progress, ttl, .. }) = &mut intents {
                 progress.marks.extend(marks);
                 if !self.ledger()?.advance(run, part, progress, *ttl).await? {
                     return Ok(None);
@@ -260,11 +262,14 @@ impl Coffer {
             units = Vec::new();
             for (unit, mark, applied) in groups.into_iter().flatten() {
                 // One that was crossed may yet turn out to be done, where its answer was lost.
-                if let (false, Some(intents)) = (applied == Applied::Crossed, &mut intents) {
-                    intents.uncounted.remove(&mark);
+                if applied != Applied::Crossed {
+                    let uncounted = intents.as_mut().map_or(&mut own, |some| &mut *some.uncounted);
+                    uncounted.remove(&mark);
                 }
                 match applied {
                     Applied::Changed => tally.changed += 1,
+                    // Begun by an interrupted try, and done by it since.
+                    Applied::Skipped if inherited.contains(&mark) => tally.changed += 1,
                     Applied::Skipped => tally.skipped += 1,
                     Applied::Failed(reason) => tally.failures.push(unit.failure(reason)),
                     Applied::Crossed => {
@@ -315,8 +320,11 @@ impl Coffer {
                     continue;
                 }
                 (Unit::Version(found), Change::Key(wrapped)) => {
-                    let set = self.ledger()?.set_key(found, &wrapped).await?;
-                    if set { Applied::Changed } else { Applied::Crossed }
+                    match self.ledger()?.set_key(found, &wrapped).await {
+                        Ok(true) => Applied::Changed,
+                        Ok(false) => Applied::Crossed,
+                        Err(error) => Applied::Failed(Reason::of(&error).ok_or(error)?),
+                    }
                 }
                 (Unit::Policy(rotation), Change::Renew(put)) => {
                     self.apply_renew(rotation, *put, job.caller).await?
@@ -368,6 +376,12 @@ impl Unit {
         Rotation::of(row).map_or(Self::Unread(entry), |rotation| Self::Policy(Box::new(rotation)))
     }
 
+    /// Something about a name that cannot be read.
+    pub(super) fn unread(name: &str) -> Self {
+        let [_, (_, entry)] = crate::store::policy::key(name);
+        Self::Unread(entry)
+    }
+
     fn name(&self) -> &str {
         match self {
             Self::Version(found) => &found.name,
@@ -376,7 +390,7 @@ impl Unit {
         }
     }
 
-    fn failure(&self, reason: Reason) -> Failure {
+    pub(super) fn failure(&self, reason: Reason) -> Failure {
         let (label, home, sort) = match self {
             Self::Version(found) => (Some(found.label.clone()), found.home, found.key().version),
             Self::Policy(_) | Self::Unread(_) => (None, Home::Live, String::new()),

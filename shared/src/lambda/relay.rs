@@ -96,7 +96,10 @@ impl Doors {
         let request = self.client.invoke().function_name(function).payload(Blob::new(event));
         let answer = Box::pin(request.send())
             .await
-            .map_err(|error| Failure::of("lambda:InvokeFunction", function, &error))?;
+            .map_err(|error| Failure::of("lambda:InvokeFunction", function, &error))
+            .map_err(|failure| {
+                if failure.is_certain() { failure.into() } else { unanswered(Box::new(failure)) }
+            })?;
         let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
         let payload =
             String::from_utf8(payload).ok().and_then(|json| RawValue::from_string(json).ok());
@@ -124,9 +127,16 @@ struct Told {
 }
 
 fn broken(function: &str, what: &str) -> Error {
+    unanswered(format!("lambda:InvokeFunction on {function}: {what}").into())
+}
+
+fn unanswered(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
     Error::Unavailable {
-        message: "The rotation was interrupted. Ask again: it goes on where it stopped.".into(),
-        source: format!("lambda:InvokeFunction on {function}: {what}").into(),
+        message: "The rotation was not answered, and may have been done. To rewrap or to reseal, \
+                  try again: it goes on where it stopped. To renew, try again with the same \
+                  `token`, or list the versions first."
+            .into(),
+        source,
     }
 }
 

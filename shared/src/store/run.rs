@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::Label;
+use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 
 use super::transaction::{Committed, Transaction};
@@ -23,6 +24,9 @@ use super::{Key, Store, row_of};
 
 /// Under which name the runs in force lie.
 const RUNS: &str = "/rotation";
+
+/// What the sort key of everything begins with that a run could not do.
+pub const FAILURE: &str = "failure#";
 
 /// The attributes of all these entries: what may be read by those who report on runs.
 const RUN: &[&str] = &[
@@ -216,7 +220,7 @@ impl Failure {
             mark.update((part.len() as u64).to_be_bytes());
             mark.update(part);
         }
-        format!("failure#{}", hex::encode(mark.finalize()))
+        format!("{FAILURE}{}", hex::encode(mark.finalize()))
     }
 
     fn of(row: &Row) -> Option<Self> {
@@ -359,7 +363,7 @@ impl Store {
         limit: Option<i32>,
     ) -> Result<(Vec<Failure>, Option<String>), Error> {
         let (rows, last) =
-            self.run_entries(&name_of(run), "failure#", "failure$", after, limit).await?;
+            self.run_entries(&name_of(run), FAILURE, "failure$", after, limit).await?;
         Ok((rows.iter().filter_map(Failure::of).collect(), last))
     }
 
@@ -369,8 +373,11 @@ impl Store {
             for row in rows {
                 transaction.put_over(self, row.clone());
             }
-            // Of another who writes the very same.
-            while self.commit(transaction.clone()).await? == Committed::Conflict {}
+            // Another writes the very same.
+            let mut pause = Pause::default();
+            while self.commit(transaction.clone()).await? == Committed::Conflict {
+                pause.wait().await?;
+            }
         }
         Ok(())
     }

@@ -115,9 +115,11 @@ impl Transaction {
         self.delete(&store.ledger, Place::ENTRY, &Item::from(key), None);
     }
 
-    /// Puts another row in the place of one, wherever it lies, if it is still what was read.
-    pub fn replace(&mut self, store: &Store, found: &Found, row: Row) {
-        self.put(store.table_of(found.home), found.with(row), found.unchanged());
+    /// Puts a sealed row in the place of a legacy one, wherever it lies, if it is still what was
+    /// read and without a seal: a row that was sealed as it was has the same key and MAC.
+    pub fn reseal(&mut self, store: &Store, found: &Found, row: Row) {
+        let condition = found.unchanged().unsealed(found.within());
+        self.put(store.table_of(found.home), found.with(row), condition);
     }
 
     /// Moves a live version to the ledger, if it is still the one that was read.
@@ -222,6 +224,13 @@ impl Condition {
             .valued(":sequence", AttributeValue::N(sequence.to_string()))
     }
 
+    /// And that it has no seal.
+    fn unsealed(mut self, within: Option<&str>) -> Self {
+        let path = within.map_or("", |_| "#within.");
+        self.expression = format!("{} AND attribute_not_exists({path}#seal)", self.expression);
+        self.named("#seal", "seal")
+    }
+
     /// That the wrapped key and the MAC of a version are what they were: the one changes when the
     /// key is wrapped anew, the other with everything else.
     pub(super) fn unchanged(row: &Item, within: Option<&str>) -> Self {
@@ -319,11 +328,11 @@ impl Store {
 }
 
 /// Whether DynamoDB complains of a size: it has no code for that.
-fn about_size(message: Option<&str>) -> bool {
+pub(super) fn about_size(message: Option<&str>) -> bool {
     message.is_some_and(|message| message.to_lowercase().contains("size"))
 }
 
-fn misfit() -> Error {
+pub(super) fn misfit() -> Error {
     Error::TooLarge(
         "DynamoDB does not take an item of this size: a table that was adopted may have local \
          indexes that copy its items, and the ledger keeps a deleted version in one item. Shorten \

@@ -1,6 +1,7 @@
 //! Versions wherever they lie, live or kept in the ledger, one after the other: what goes over a
 //! whole stack reads them here and writes them back.
 
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
@@ -13,7 +14,7 @@ use crate::moment::Moment;
 use crate::name::Label;
 use crate::row::Row;
 
-use super::transaction::Condition;
+use super::transaction::{Condition, about_size, misfit};
 use super::{Item, Key, Place, Store, item_of, queried, row_of, scanned};
 
 /// Where versions lie.
@@ -134,8 +135,12 @@ impl Found {
 
     /// That it is still what was read.
     pub(super) fn unchanged(&self) -> Condition {
-        let within = (self.home == Home::Kept).then_some("row");
-        Condition::unchanged(self.inner().unwrap_or(&Item::new()), within)
+        Condition::unchanged(self.inner().unwrap_or(&Item::new()), self.within())
+    }
+
+    /// Within which attribute the row lies, if within one.
+    pub(super) fn within(&self) -> Option<&'static str> {
+        (self.home == Home::Kept).then_some("row")
     }
 }
 
@@ -269,7 +274,11 @@ impl Store {
             return Ok(false);
         }
         let table = format!("table/{}", self.table_of(found.home));
-        Err(Failure::of("dynamodb:UpdateItem", table, &error).into())
+        let failure = Failure::of("dynamodb:UpdateItem", table, &error);
+        if failure.code() == "ValidationException" && about_size(error.message()) {
+            return Err(misfit());
+        }
+        Err(failure.into())
     }
 
     pub(super) fn table_of(&self, home: Home) -> &str {
