@@ -32,6 +32,7 @@ class Rows:
     deleted: list = field(default_factory=list)
     readers: dict = field(default_factory=dict)
     key: str = ""
+    moved_at: float = 0
 
 
 def populate(rotating, stack, kms, key):
@@ -231,7 +232,7 @@ def test_everything_moves_to_a_new_key_through_interruptions_while_others_write(
     # Half of what was deleted comes back; the rest is there for what follows.
     for name in rows.deleted[: DELETED // 2]:
         stack.done("restore", name=name)
-    rows.deleted = rows.deleted[DELETED // 2 :]
+    rows.deleted, rows.moved_at = rows.deleted[DELETED // 2 :], time.time()
     everything_opens(rows, nodecredstash_at)
     assert stack.verify("sealed/0000") == {}
 
@@ -288,6 +289,9 @@ def test_what_has_the_newest_wrapping_is_skipped_and_not_written(rows, faults):
 
 def test_a_new_key_material_is_another_wrapping(kms, rows, new_key, faults, capsys):
     """KMS's own rotation. And what a run costs, by the calls that are counted."""
+    # What was moved within the minute before a run is looked at twice.
+    while time.time() < rows.moved_at + 62:
+        time.sleep(0.5)
     kms.rotate_key_on_demand(KeyId=new_key)
     dry = rotation.run(rows.stack, "rewrap", dry_run=True, **HINTS)
     assert dry["changed"] == dry["seen"] and dry["dry_run"]
