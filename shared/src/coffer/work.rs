@@ -181,8 +181,6 @@ pub struct Tally {
     pub skipped: u64,
     /// What was left as it is, and why.
     pub failures: Vec<Failure>,
-    /// Whether something was not where it had been read.
-    pub(super) gone: bool,
 }
 
 /// Where marks of a page's changes are noted before any of them is written.
@@ -276,7 +274,6 @@ impl Coffer {
                         if let Some(unit) = self.again(job, unit).await? {
                             units.push(unit);
                         } else {
-                            tally.gone = true;
                             tally.skipped += 1;
                         }
                     }
