@@ -10,8 +10,6 @@ use aws_sdk_kms::config::Builder;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
-use aws_sdk_kms::operation::decrypt::DecryptError;
-use aws_sdk_kms::operation::re_encrypt::ReEncryptError;
 use aws_sdk_kms::primitives::Blob;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
@@ -61,6 +59,23 @@ pub enum Unwrapped {
     Foreign,
     /// No key unwrapped it, and one that might have cannot be used.
     Unusable(Error),
+}
+
+/// Why KMS does not take a wrapped key.
+enum NotTaken {
+    Refused,
+    Foreign,
+}
+
+impl NotTaken {
+    fn of(failure: Failure) -> Result<Self, Failure> {
+        match failure.code() {
+            // The blob's length is validated before anybody looks at it.
+            "InvalidCiphertextException" | "ValidationException" => Ok(Self::Refused),
+            "IncorrectKeyException" => Ok(Self::Foreign),
+            _ => Err(failure),
+        }
+    }
 }
 
 impl Keys {
@@ -159,17 +174,9 @@ impl Keys {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                return match error.as_service_error() {
-                    Some(DecryptError::InvalidCiphertextException(_)) => Ok(Unwrapped::Refused),
-                    Some(DecryptError::IncorrectKeyException(_)) => Ok(Unwrapped::Foreign),
-                    _ => {
-                        let failure = Failure::of("kms:Decrypt", key_id, &error);
-                        // KMS validates the blob's length before it looks at it.
-                        match failure.code() {
-                            "ValidationException" => Ok(Unwrapped::Refused),
-                            _ => Err(failure),
-                        }
-                    }
+                return match NotTaken::of(Failure::of("kms:Decrypt", key_id, &error))? {
+                    NotTaken::Refused => Ok(Unwrapped::Refused),
+                    NotTaken::Foreign => Ok(Unwrapped::Foreign),
                 };
             }
         };
@@ -218,20 +225,14 @@ impl Keys {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                return match error.as_service_error() {
-                    Some(ReEncryptError::InvalidCiphertextException(_)) => Ok(Rewrapped::Refused),
-                    Some(ReEncryptError::IncorrectKeyException(_)) => Ok(Rewrapped::Foreign),
-                    _ => {
-                        let failure = Failure::of(REENCRYPT, key_id, &error);
-                        match failure.code() {
-                            "ValidationException" => Ok(Rewrapped::Refused),
-                            // What a retired key wraps that cannot be used stays as it is.
-                            _ if failure.is_of_key() && key_id != self.key_id() => {
-                                Ok(Rewrapped::Foreign)
-                            }
-                            _ => Err(failure.into()),
-                        }
+                return match NotTaken::of(Failure::of(REENCRYPT, key_id, &error)) {
+                    Ok(NotTaken::Refused) => Ok(Rewrapped::Refused),
+                    Ok(NotTaken::Foreign) => Ok(Rewrapped::Foreign),
+                    // What a retired key wraps that cannot be used stays as it is.
+                    Err(failure) if failure.is_of_key() && key_id != self.key_id() => {
+                        Ok(Rewrapped::Foreign)
                     }
+                    Err(failure) => Err(failure.into()),
                 };
             }
         };
