@@ -2,8 +2,8 @@
 
 ministack 1.5.33 is a server of AWS's APIs in one process. Run as `python -m aws` it behaves as AWS
 does where Coffer depends on it: `iam` adds condition keys, `kms` integrity checks, `dynamodb` the
-order and reach of indexes, `api` the routes of an HTTP API, `pipes` an event bus as a target,
-`scheduler` the attributes of a schedule's context. `faults` makes it fail on demand and counts
-calls. All of them replace private functions of ministack, so they hold for the pinned
-version only.
+order and reach of indexes, `api` the routes of an HTTP API, `functions` changes that nobody else
+waits for, `pipes` an event bus as a target, `scheduler` the attributes of a schedule's context.
+`faults` makes it fail on demand and counts calls. All of them replace private functions of
+ministack, so they hold for the pinned version only.
 """
