@@ -214,6 +214,8 @@ def attempts(stack, session, row):
     answered["ExpressionAttributeNames"] = {"#name": "name"}
     entry = {"name": {"S": row["name"]}, "entry": {"S": "e"}}
     run = {"name": {"S": "/rotation/mine"}, "entry": {"S": "part#"}}
+    policy = {"name": {"S": "/policies"}, "entry": {"S": "mine"}}
+    token = {"name": {"S": "/token/mine"}, "entry": {"S": "token"}}
 
     def update(of, key, path, **names):
         return lambda: dynamodb.update_item(
@@ -266,6 +268,8 @@ def attempts(stack, session, row):
         "touch the ledger": lambda: dynamodb.update_item(TableName=stack.ledger, Key=entry),
         "change an event": update(stack.ledger, entry, "who"),
         "write a run": lambda: dynamodb.put_item(TableName=stack.ledger, Item=run),
+        "write a policy": lambda: dynamodb.put_item(TableName=stack.ledger, Item=policy),
+        "write a token": lambda: dynamodb.put_item(TableName=stack.ledger, Item=token),
         "delete from the ledger": lambda: dynamodb.delete_item(TableName=stack.ledger, Key=entry),
         "write within a transaction": lambda: dynamodb.transact_write_items(
             TransactItems=[
@@ -280,7 +284,7 @@ def attempts(stack, session, row):
 
 # What those can who move versions there and back.
 LEDGER = {
-    "write a run",
+    "write a run", "write a policy", "write a token",
     "query events", "query tokens", "query a deleted ciphertext", "query the whole ledger",
     "write the ledger", "delete from the ledger",
 }
@@ -292,7 +296,7 @@ LEDGER = {
         (
             "put",
             {"wrap", "write", "write within a transaction", "query the highest version",
-             "query events", "query tokens", "write the ledger", "write a run"},
+             "query events", "query tokens", "write the ledger", "write a token"},
         ),
         (
             "get",
@@ -309,7 +313,10 @@ LEDGER = {
             "restore",
             {"write", "write within a transaction", "query the highest version", *LEDGER},
         ),
-        ("remind", {"scan names", "write the ledger", "write a run"}),
+        (
+            "remind",
+            {"scan names", "write the ledger", "write a run", "write a policy", "write a token"},
+        ),
         ("rotate", set()),
         (
             "rewrap",
@@ -322,16 +329,18 @@ LEDGER = {
             {"wrap", "unwrap", "write", "write within a transaction", "query whole rows",
              "query the highest version", "query a ciphertext", "query a wrapped key", "scan",
              "scan the ledger", "query events", "query tokens", "query a deleted ciphertext",
-             "query the whole ledger", "write the ledger", "write a run"},
+             "query the whole ledger", "write the ledger", "write a run", "write a policy",
+             "write a token"},
         ),
         (
             "renew",
             {"wrap", "write", "write within a transaction", "query the highest version",
-             "query events", "query tokens", "write the ledger", "write a run"},
+             "query events", "query tokens", "write the ledger", "write a run", "write a policy",
+             "write a token"},
         ),
         (
             "policy",
-            {"query the highest version", "query events", "write the ledger", "write a run"},
+            {"query the highest version", "query events", "write the ledger", "write a policy"},
         ),
     ],
 )
