@@ -421,3 +421,43 @@ def test_a_run_that_is_none_fails_at_once(stack, input_):
     told = rotation.ended(arn["executionArn"], 20)
     assert (told["status"], told["error"]) == ("FAILED", "Invalid")
     assert "pl4nted" not in told["cause"]
+
+
+@pytest.mark.parametrize("action", ["renew", "rewrap"])
+def test_what_kms_denies_under_one_context_is_told_and_does_not_stop_the_rest(kms, name, action):
+    """By the policy of an adopted key. Whoever watches the executions hears of it."""
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    # The start of the order in which policies are renewed, and its end.
+    denied, fine = f"a/{name}", f"z/{name}"
+    rotating = rotation.Rotating(f"denied-{action}")
+    stack = rotating.deploy(key)
+    for each, context in ((denied, {"team": "theirs"}), (fine, {"team": "ours"})):
+        stack.put(each, "s", context=context)
+        put_policy(stack, each, days=1)
+        make_due(stack, each)
+    open_policy = kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"]
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": ["kms:GenerateDataKey", "kms:ReEncryptFrom"],
+        "Resource": "*",
+        "Condition": {"StringEquals": {"kms:EncryptionContext:team": "theirs"}},
+    }
+    document = json.loads(open_policy)
+    document["Statement"].append(statement)
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps(document))
+    kms.rotate_key_on_demand(KeyId=key)
+
+    told = rotation.ended(rotation.start(stack, action))
+    assert (told["status"], told["error"]) == ("FAILED", "Denied")
+    report = rotation.report(stack, action)
+    assert (report["changed"], report["reasons"]) == (1, {"denied": 1})
+    [failure] = report["failures"]
+    assert (failure["name"], failure["reason"]) == (denied, "denied")
+    assert len(stack.versions_of(fine)) == (2 if action == "renew" else 1)
+    # For a name alone it is an error.
+    assert stack.invoke("rotate", {"action": action, "name": denied}).code == "Unavailable"
+
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=open_policy)
+    report = rotation.run(stack, action)
+    assert (report["changed"], report["failed"]) == (1, 0)

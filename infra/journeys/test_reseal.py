@@ -189,6 +189,27 @@ def test_again_it_changes_nothing_and_what_is_sealed_costs_no_kms(rows, faults):
     assert scan(rows.stack.rows) == before
 
 
+def test_a_name_with_hundreds_of_contexts_to_try_is_done_in_calls_that_answer(rows, kms):
+    """One call of KMS for each, 400 a second: more than there is time for in one request."""
+    writer, versions = Writer(kms, rows.key), range(1, 17)
+    for version in versions:
+        row = writer.row("guessed", "s", version=version, context={"not": "known"})
+        rows.stack.rows.put_item(Item=row)
+    contexts = [{"name": "guessed", "context": {"app": f"{n}"}} for n in range(600)]
+    told, more = [], {}
+    while True:
+        answer = rows.stack.done(
+            "rotate", name="guessed", action="reseal", dry_run=True, contexts=contexts, **more
+        )
+        told += [(each["version"], each["reason"]) for each in answer["failures"]]
+        if "next" not in answer:
+            break
+        more = {"next": answer["next"]}
+    assert told == [(version, "context") for version in versions] and more
+    for version in versions:
+        rows.stack.rows.delete_item(Key={"name": "guessed", "version": f"{version:019}"})
+
+
 def test_then_the_stack_refuses_legacy_rows_and_everything_opens(rows):
     stack = rows.stack = rows.rotating.deploy(rows.key, LegacyItems="refuse")
     for name in rows.buried:

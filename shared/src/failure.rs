@@ -123,6 +123,11 @@ impl Failure {
         matches!(self.kind, Kind::Key | Kind::Missing)
     }
 
+    /// Whether KMS does not allow it, which may be for the encryption context's sake alone.
+    pub(crate) fn is_denied_by_kms(&self) -> bool {
+        self.kind == Kind::Denied && self.action.starts_with("kms:")
+    }
+
     /// AWS's own code for the error.
     pub(crate) fn code(&self) -> &str {
         &self.code

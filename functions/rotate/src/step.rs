@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coffer::chain::Caller;
 use coffer::coffer::Coffer;
-use coffer::coffer::run::{Asked, Stage};
+use coffer::coffer::run::{Asked, Stage, Start, Started};
 use coffer::coffer::work::Action;
 use coffer::error::Error;
 use coffer::event::Answer;
@@ -17,7 +17,7 @@ pub(crate) struct Request {
 }
 
 enum Step {
-    Begin(Asked, Option<String>),
+    Begin(Asked, Started, Option<String>),
     Part(Stage, u32, Duration),
     End,
 }
@@ -53,7 +53,7 @@ impl Request {
         let asked = Asked { dry_run: input.flag("dry_run")?, hints: input.hints()? };
         let token = input.text("token")?;
         input.finish()?;
-        Ok(Step::Begin(asked, token))
+        Ok(Step::Begin(asked, fields.required("started_at")?, token))
     }
 
     pub(crate) async fn apply(
@@ -65,8 +65,9 @@ impl Request {
         let Self { execution, step } = self;
         let caller = &Caller { who: execution, request_id: caller.request_id.clone() };
         match step {
-            Step::Begin(asked, token) => {
-                Answer::json(&coffer.begin(action, &asked, &caller.who, token).await?)
+            Step::Begin(asked, at, token) => {
+                let start = Start { execution: caller.who.clone(), at, token };
+                Answer::json(&coffer.begin(action, &asked, &start).await?)
             }
             Step::Part(stage, number, time) => {
                 Answer::json(&coffer.step(action, stage, number, time, caller).await?)

@@ -8,6 +8,8 @@ use crate::context::Context;
 use crate::envelope::Dialect;
 use crate::name::{Name, Prefix};
 use crate::row::{Attribute, Row, canonical};
+use crate::store::Key;
+use crate::store::walk::Found;
 
 /// Whose rows are meant.
 #[derive(Clone, Debug)]
@@ -56,6 +58,30 @@ impl Hints {
             }
         }
         contexts
+    }
+
+    /// The first of some versions, as many as can be tried with so many calls of KMS, and at least
+    /// one: a legacy row may take a call for each context. With them, where the next ones begin.
+    pub(super) fn cut(
+        &self,
+        mut found: Vec<Found>,
+        next: Option<Key>,
+        calls: i32,
+    ) -> (Vec<Found>, Option<Key>) {
+        let mut left = usize::try_from(calls).unwrap_or(1);
+        let fits = |found: &&Found| {
+            let tries = if found.is_sealed() { 1 } else { self.contexts(&found.name).len() };
+            let fits = tries <= left;
+            left = left.saturating_sub(tries);
+            fits
+        };
+        let count = found.iter().take_while(fits).count().max(1);
+        if count >= found.len() {
+            return (found, next);
+        }
+        found.truncate(count);
+        let last = found.last().map(Found::key);
+        (found, last)
     }
 
     /// Whose dialect a name's rows are, if that was said.

@@ -82,10 +82,7 @@ impl Coffer {
             Ok(_) => Ok(Applied::Changed),
             // Renewed or given another policy by somebody else, or deleted, since it was looked at.
             Err(Error::Renewed | Error::NotFound(_)) => Ok(Applied::Skipped),
-            Err(error) => match Reason::of(&error) {
-                Some(reason) => Ok(Applied::Failed(reason)),
-                None => Err(error),
-            },
+            Err(error) => Err(error),
         }
     }
 }

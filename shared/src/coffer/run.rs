@@ -28,6 +28,31 @@ pub struct Asked {
     pub hints: Hints,
 }
 
+/// An execution of the state machine, which begins a run or goes on with it.
+#[derive(Debug)]
+pub struct Start {
+    /// Its ARN, which history shows as who changed something.
+    pub execution: String,
+    /// When it was started.
+    pub at: Started,
+    /// What a schedule tells it by: with one that is known it has nothing to do.
+    pub token: Option<String>,
+}
+
+/// When an execution was started, in unix milliseconds; read from RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started(u64);
+
+impl std::str::FromStr for Started {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let moment = text.parse::<jiff::Timestamp>().ok();
+        let milliseconds = moment.and_then(|moment| moment.as_millisecond().try_into().ok());
+        milliseconds.map(Self).ok_or(Error::invalid("`started_at` is a time, as RFC 3339 has it."))
+    }
+}
+
 /// Which parts of a run are done together: the second is begun when the first is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -162,6 +187,8 @@ impl Coffer {
 
     /// Begins a run, or goes on with one that is not over: with the very same request, or, by a
     /// schedule, with whatever is being written. A start with a token that is known does nothing.
+    /// Nor does one that is older than the one in force, which has replaced it already: it may have
+    /// been stopped while its first step was under way.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -169,28 +196,32 @@ impl Coffer {
         &self,
         action: Action,
         asked: &Asked,
-        execution: &str,
-        token: Option<String>,
+        start: &Start,
     ) -> Result<Begun, Error> {
         let store = self.ledger()?;
+        let Start { execution, at: Started(taken_at), token } = start;
         let mut request = asked.hints.hash();
         request.push(u8::from(asked.dry_run));
         let mut pause = Pause::default();
         loop {
             let known = store.run(action.as_str()).await?;
             if let Some(run) = &known {
-                if run.execution == execution {
+                if run.execution == *execution {
                     return Ok(Begun::of(action, run, run.ended_at.is_some(), true));
                 }
-                if token.is_some() && run.token == token {
+                if token.is_some() && run.token == *token {
                     return Ok(Begun::of(action, run, true, false));
+                }
+                if run.ended_at.is_none() && run.taken_at > *taken_at {
+                    return Ok(Begun::replaced(run));
                 }
                 // What is left of an older one has had its time.
                 let kept = run.started_at.after(Self::KEPT_SECONDS) > Some(Moment::now());
                 let same = run.request == request || (token.is_some() && !run.dry_run);
                 if run.ended_at.is_none() && same && kept {
                     let mine = Run {
-                        execution: execution.to_owned(),
+                        execution: execution.clone(),
+                        taken_at: *taken_at,
                         token: token.clone().or_else(|| run.token.clone()),
                         ..run.clone()
                     };
@@ -207,7 +238,8 @@ impl Coffer {
             let started_at = Moment::now();
             let run = Run {
                 id: id_of(execution, started_at),
-                execution: execution.to_owned(),
+                execution: execution.clone(),
+                taken_at: *taken_at,
                 request: request.clone(),
                 dry_run: asked.dry_run,
                 parts,
@@ -271,7 +303,7 @@ impl Coffer {
                 self.pace(f64::from(run.parts), until);
                 began = true;
             }
-            let job = Job { action, dry_run: run.dry_run, hints: &hints, caller };
+            let job = Job { action, dry_run: run.dry_run, hints: &hints, caller, whole: true };
             let at = Part { number, of: run.parts };
             match stage {
                 Stage::All => self.page(&job, &run, at, &part, &mut progress).await?,
@@ -292,7 +324,7 @@ impl Coffer {
         self.pace(1.0, Instant::now() + Self::NAME_PATIENCE);
     }
 
-    /// As many as the pace allows for in two seconds, as slow as it is: so long a page takes.
+    /// As many calls as the pace allows for in two seconds, as slow as it is: so long a page takes.
     fn page_limit(&self) -> i32 {
         let calls = self.keys().map_or(None, |keys| keys.pace().calls_within(Self::PAGE_TIME));
         calls
@@ -318,7 +350,7 @@ impl Coffer {
             let next = next.map(|version| Key { name: String::new(), version });
             (rows.iter().map(Unit::of_policy).collect(), next)
         } else {
-            let (found, next) = self.found(job.action, home, at, after, limit).await?;
+            let (found, next) = self.found(job, home, at, after, limit).await?;
             (found.into_iter().map(Unit::Version).collect(), next)
         };
         let ttl = Self::end_of_run();
@@ -334,14 +366,16 @@ impl Coffer {
             progress.done = over;
             progress.home = Some(Home::Kept);
         }
-        self.note(run, part, progress, &tally.failures).await.map(drop)
+        store.put_failures(&run.id, &tally.failures, ttl).await?;
+        // Where another was first, its progress is read again.
+        store.advance(&run.id, part, progress, ttl).await.map(drop)
     }
 
-    /// The next versions in a part, at most `limit`. The ledger is mostly other entries: where few
-    /// are found, each read passes over twice as many as the one before.
+    /// The next versions in a part, as many as `limit` calls of KMS are for. The ledger is mostly
+    /// other entries: where few are found, each read passes over twice as many as the one before.
     async fn found(
         &self,
-        action: Action,
+        job: &Job<'_>,
         home: Home,
         at: Part,
         after: Option<Key>,
@@ -350,7 +384,8 @@ impl Coffer {
         let most = usize::try_from(limit).unwrap_or(1);
         let (mut found, mut after, mut size) = (Vec::new(), after, limit);
         for _ in 0..Self::READS {
-            let (more, next) = self.ledger()?.walk(home, action.view(), at, after, size).await?;
+            let view = job.action.view();
+            let (more, next) = self.ledger()?.walk(home, view, at, after, size).await?;
             found.extend(more);
             after = next;
             if after.is_none() || found.len() >= most {
@@ -358,11 +393,7 @@ impl Coffer {
             }
             size = size.saturating_mul(2);
         }
-        if found.len() > most {
-            found.truncate(most);
-            after = found.last().map(Found::key);
-        }
-        Ok((found, after))
+        Ok(job.hints.cut(found, after, limit))
     }
 
     /// One page of the second stage: the names of which something was moved since the run began,
@@ -392,18 +423,23 @@ impl Coffer {
         for name in names {
             let settled = self.settle(job, run, part, (progress, &mut uncounted), &name).await?;
             let Some(tally) = settled else { return Ok(()) };
+            // The first stage has told of most of them.
+            let (run, told, ttl) = (&run.id, &tally.failures, Self::end_of_run());
+            if !store.advance_with(run, part, progress, told, ttl).await? {
+                return Ok(());
+            }
             progress.seen += tally.changed;
             progress.changed += tally.changed;
             progress.marks.clone_from(&uncounted);
             // Behind all entries of the name.
             progress.after = Some(Key { name, version: char::MAX.to_string() });
-            if !self.note(run, part, progress, &tally.failures).await? || Instant::now() >= until {
+            if !store.advance(run, part, progress, ttl).await? || Instant::now() >= until {
                 return Ok(());
             }
         }
         progress.after = next;
         progress.done = progress.after.is_none();
-        self.note(run, part, progress, &[]).await.map(drop)
+        store.advance(&run.id, part, progress, Self::end_of_run()).await.map(drop)
     }
 
     /// Rotates all versions of a name, again until nothing of it was moved meanwhile. Only what
@@ -432,9 +468,9 @@ impl Coffer {
             for home in [Home::Live, Home::Kept] {
                 let mut after = None;
                 loop {
-                    let view = job.action.view();
-                    let (found, next) =
-                        store.walk_name(home, view, text, after, Self::PAGE).await?;
+                    let (view, limit) = (job.action.view(), self.page_limit());
+                    let (found, next) = store.walk_name(home, view, text, after, limit).await?;
+                    let (found, next) = job.hints.cut(found, next, limit);
                     let units = found.into_iter().map(Unit::Version).collect();
                     let ttl = Self::end_of_run();
                     let progress = &mut *progress;
@@ -474,20 +510,6 @@ impl Coffer {
             }
             after = more;
         }
-    }
-
-    async fn note(
-        &self,
-        run: &Run,
-        part: &str,
-        progress: &mut Progress,
-        failures: &[Failure],
-    ) -> Result<bool, Error> {
-        let store = self.ledger()?;
-        let ttl = Self::end_of_run();
-        store.put_failures(&run.id, failures, ttl).await?;
-        // Where another was first, its progress is read again.
-        store.advance(&run.id, part, progress, ttl).await
     }
 
     /// Ends a run whose parts are done, and reports. Again, it reports again.
@@ -573,7 +595,7 @@ impl Coffer {
     ) -> Result<Report, Error> {
         let until = Instant::now() + Self::NAME_TIME;
         let Asked { dry_run, hints } = asked;
-        let job = Job { action, dry_run: *dry_run, hints, caller };
+        let job = Job { action, dry_run: *dry_run, hints, caller, whole: false };
         let mut report = Report::of_name(action, *dry_run);
         let store = self.ledger()?;
         let first = after.is_none();
@@ -584,6 +606,7 @@ impl Coffer {
             let limit = self.page_limit();
             let view = job.action.view();
             let (found, next) = store.walk_name(home, view, name.as_str(), after, limit).await?;
+            let (found, next) = hints.cut(found, next, limit);
             let units = found.into_iter().map(Unit::Version).collect();
             let tally = self.work(&job, units, None).await?;
             report.add(tally.unwrap_or_default());
@@ -610,6 +633,12 @@ impl Begun {
         let once = action == Action::Renew || run.dry_run;
         let moved = if once { Vec::new() } else { (0..run.parts).collect() };
         Self { run: run.id.clone(), known, resumed, all: numbers, moved }
+    }
+
+    /// By a newer start, before it began: no part is left for it.
+    fn replaced(run: &Run) -> Self {
+        let run = run.id.clone();
+        Self { run, known: false, resumed: false, all: Vec::new(), moved: Vec::new() }
     }
 }
 
@@ -712,6 +741,17 @@ mod tests {
         }
         let none = Place::of(&name, None);
         assert_eq!((none.home, none.after), (Home::Live, None));
+    }
+
+    #[test]
+    fn of_two_starts_the_later_one_is_told_by_milliseconds() {
+        let read = |text: &str| text.parse::<Started>().unwrap().0;
+        assert_eq!(read("1970-01-01T00:00:01.5Z"), 1500);
+        assert!(read("2026-02-03T04:05:06.789Z") > read("2026-02-03T04:05:06.788Z"));
+        assert_eq!(read("2026-02-03T05:05:06+01:00"), read("2026-02-03T04:05:06Z"));
+        for bad in ["", "now", "1969-12-31T23:59:59Z"] {
+            assert!(bad.parse::<Started>().is_err(), "{bad}");
+        }
     }
 
     #[test]

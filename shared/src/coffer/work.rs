@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::chain::Caller;
 use crate::envelope::wrapped_key;
 use crate::error::Error;
+use crate::failure;
 use crate::moment::Moment;
 use crate::pause::Pause;
 use crate::row::{Attribute, Row};
@@ -90,6 +91,8 @@ pub enum Reason {
     Unreadable,
     /// The request that its policy makes is refused.
     Invalid,
+    /// KMS does not allow it to the function; perhaps only under this version's context.
+    Denied,
 }
 
 impl Reason {
@@ -108,6 +111,7 @@ impl Reason {
             Self::Exists => "exists",
             Self::Unreadable => "unreadable",
             Self::Invalid => "invalid",
+            Self::Denied => "denied",
         }
     }
 
@@ -168,6 +172,25 @@ pub(super) struct Job<'a> {
     pub(super) dry_run: bool,
     pub(super) hints: &'a Hints,
     pub(super) caller: &'a Caller,
+    /// Whether it goes over everything: then what KMS denies of one name does not stop the rest.
+    pub(super) whole: bool,
+}
+
+impl Job<'_> {
+    /// Why one was left, if the error is its own.
+    fn reason(&self, error: Error) -> Result<Reason, Error> {
+        if let Some(reason) = Reason::of(&error) {
+            return Ok(reason);
+        }
+        let denied = match &error {
+            Error::Unavailable { source, .. } => source.downcast_ref::<failure::Failure>(),
+            _ => None,
+        };
+        match denied {
+            Some(denied) if self.whole && denied.is_denied_by_kms() => Ok(Reason::Denied),
+            _ => Err(error),
+        }
+    }
 }
 
 /// What was counted.
@@ -298,7 +321,7 @@ impl Coffer {
             (Action::Renew, Unit::Policy(rotation)) => self.plan_renew(rotation, false).await,
             _ => Ok(Plan::Fail(Reason::Unreadable)),
         };
-        plan.or_else(|error| Reason::of(&error).map(Plan::Fail).ok_or(error))
+        plan.or_else(|error| job.reason(error).map(Plan::Fail))
     }
 
     /// Writes the changes of one name, one after the other.
@@ -320,11 +343,12 @@ impl Coffer {
                     match self.ledger()?.set_key(found, &wrapped).await {
                         Ok(true) => Applied::Changed,
                         Ok(false) => Applied::Crossed,
-                        Err(error) => Applied::Failed(Reason::of(&error).ok_or(error)?),
+                        Err(error) => Applied::Failed(job.reason(error)?),
                     }
                 }
                 (Unit::Policy(rotation), Change::Renew(put)) => {
-                    self.apply_renew(rotation, *put, job.caller).await?
+                    let renewed = self.apply_renew(rotation, *put, job.caller).await;
+                    renewed.or_else(|error| job.reason(error).map(Applied::Failed))?
                 }
                 _ => Applied::Skipped,
             };
@@ -338,7 +362,7 @@ impl Coffer {
             let applied = match self.apply_reseal(&name, rows, job.caller).await {
                 Ok(applied) => applied,
                 Err(error) => {
-                    let reason = Reason::of(&error).ok_or(error)?;
+                    let reason = job.reason(error)?;
                     failed.into_iter().map(|found| (found, Applied::Failed(reason))).collect()
                 }
             };

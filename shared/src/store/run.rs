@@ -54,6 +54,7 @@ const RUN: &[&str] = &[
     "seen",
     "skipped",
     "started_at",
+    "taken_at",
     "token",
     "ttl",
     "version",
@@ -66,6 +67,8 @@ pub struct Run {
     pub id: String,
     /// The execution that works on it now.
     pub execution: String,
+    /// When that one was started, in unix milliseconds.
+    pub taken_at: u64,
     /// A hash of what was asked for.
     pub request: Vec<u8>,
     /// Whether nothing is written.
@@ -87,6 +90,7 @@ impl Run {
         Some(Self {
             id: text("run")?,
             execution: text("execution")?,
+            taken_at: u64::try_from(row.get("taken_at")?.integer()?).ok()?,
             request: row.get("request")?.bytes()?.to_vec(),
             dry_run: row.get("dry_run").is_some_and(Attribute::is_set),
             parts: u32::try_from(row.get("parts")?.integer()?).ok()?,
@@ -102,6 +106,7 @@ impl Run {
             ("entry".to_owned(), text(&place(action))),
             ("run".to_owned(), text(&self.id)),
             ("execution".to_owned(), text(&self.execution)),
+            ("taken_at".to_owned(), number(self.taken_at)),
             ("request".to_owned(), Attribute::Bytes(self.request.clone())),
             ("dry_run".to_owned(), Attribute::Flag(self.dry_run)),
             ("parts".to_owned(), number(self.parts.into())),
@@ -350,6 +355,43 @@ impl Store {
         ttl: Option<Moment>,
     ) -> Result<(), Error> {
         self.put_all(failures.iter().map(|failure| failure.to_row(run, ttl)).collect()).await
+    }
+
+    /// Notes and counts those of some failures that were not told of before, together; whether
+    /// nobody else has written the progress meanwhile. `progress` counts on then.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn advance_with(
+        &self,
+        run: &str,
+        part: &str,
+        progress: &mut Progress,
+        failures: &[Failure],
+        ttl: Option<Moment>,
+    ) -> Result<bool, Error> {
+        for failures in failures.chunks(Transaction::MAX_WRITES - 1) {
+            let mut transaction = Transaction::default();
+            let before = progress.page;
+            for failure in failures {
+                let entry = failure.entry();
+                let told = self.run_entries(&name_of(run), &entry, &entry, None, None).await?.0;
+                if told.is_empty() {
+                    transaction.put_over(self, failure.to_row(run, ttl));
+                    progress.seen += 1;
+                    *progress.failed.entry(failure.reason.clone()).or_default() += 1;
+                }
+            }
+            if transaction.len() == 0 {
+                continue;
+            }
+            progress.page += 1;
+            transaction.put_progress(self, progress.to_row(run, part, ttl), before);
+            if self.commit(transaction).await? != Committed::Done {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A page of what a run could not do, and the sort key of the last one if there may be more.

@@ -112,6 +112,12 @@ impl Found {
         row
     }
 
+    /// Whether it has a seal, and with it its context.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.inner().is_some_and(|row| row.contains_key("seal"))
+    }
+
     fn inner(&self) -> Option<&Item> {
         match self.home {
             Home::Live => Some(&self.item),
