@@ -176,6 +176,15 @@ class Stack:
         assert answer.code == "OK", answer
         return answer.body
 
+    def patiently(self, verb, **request):
+        """The same, asked again where AWS did not do its part, as the state machine does."""
+        for _ in range(20):
+            answer = self.invoke(verb, request)
+            if answer.code != "Unavailable":
+                break
+        assert answer.code == "OK", answer
+        return answer.body
+
     def each_page(self, verb, **request):
         """Page by page, all that is answered."""
         more = {}

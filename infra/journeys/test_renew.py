@@ -435,6 +435,11 @@ def test_what_kms_denies_under_one_context_is_told_and_does_not_stop_the_rest(km
         stack.put(each, "s", context=context)
         put_policy(stack, each, days=1)
         make_due(stack, each)
+    # A legacy row may have been put under either.
+    hints = {}
+    if action == "rewrap":
+        stack.rows.put_item(Item=Writer(kms, key).row("legacy", "s", context={"team": "ours"}))
+        hints["contexts"] = [{"context": {"team": team}} for team in ("theirs", "ours")]
     open_policy = kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"]
     statement = {
         "Effect": "Deny",
@@ -448,10 +453,10 @@ def test_what_kms_denies_under_one_context_is_told_and_does_not_stop_the_rest(km
     kms.put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps(document))
     kms.rotate_key_on_demand(KeyId=key)
 
-    told = rotation.ended(rotation.start(stack, action))
+    told = rotation.ended(rotation.start(stack, action, **hints))
     assert (told["status"], told["error"]) == ("FAILED", "Denied")
     report = rotation.report(stack, action)
-    assert (report["changed"], report["reasons"]) == (1, {"denied": 1})
+    assert (report["changed"], report["reasons"]) == (2 if hints else 1, {"denied": 1})
     [failure] = report["failures"]
     assert (failure["name"], failure["reason"]) == (denied, "denied")
     assert len(stack.versions_of(fine)) == (2 if action == "renew" else 1)
@@ -459,5 +464,5 @@ def test_what_kms_denies_under_one_context_is_told_and_does_not_stop_the_rest(km
     assert stack.invoke("rotate", {"action": action, "name": denied}).code == "Unavailable"
 
     kms.put_key_policy(KeyId=key, PolicyName="default", Policy=open_policy)
-    report = rotation.run(stack, action)
+    report = rotation.run(stack, action, **hints)
     assert (report["changed"], report["failed"]) == (1, 0)

@@ -123,11 +123,6 @@ impl Failure {
         matches!(self.kind, Kind::Key | Kind::Missing)
     }
 
-    /// Whether KMS does not allow it, which may be for the encryption context's sake alone.
-    pub(crate) fn is_denied_by_kms(&self) -> bool {
-        self.kind == Kind::Denied && self.action.starts_with("kms:")
-    }
-
     /// AWS's own code for the error.
     pub(crate) fn code(&self) -> &str {
         &self.code
@@ -161,6 +156,16 @@ impl Kind {
             "DependencyTimeoutException" => Self::Silent,
             _ => Self::Other,
         }
+    }
+}
+
+impl Error {
+    /// Whether KMS did not allow it, which may be for the encryption context's sake alone.
+    pub(crate) fn is_denied_by_kms(&self) -> bool {
+        let Self::Unavailable { source, .. } = self else { return false };
+        source.downcast_ref::<Failure>().is_some_and(|failure| {
+            failure.kind == Kind::Denied && failure.action.starts_with("kms:")
+        })
     }
 }
 

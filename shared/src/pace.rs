@@ -36,11 +36,13 @@ impl Pace {
     const SHARE: f64 = 0.8;
     /// The most space between two calls.
     const SLOWEST: Duration = Duration::from_secs(5);
+    /// For how long a call is made again in any case, after the last one that was answered.
+    const PATIENCE: Duration = Duration::from_secs(5);
     /// How many answered calls take back one throttled one.
     const RECOVERY: f64 = 32.0;
 
     /// From now on, at most `per_second` calls a second; one that is throttled is made again until
-    /// `until`.
+    /// `until`, and for five seconds after the last one that was answered.
     pub fn limit(&self, per_second: f64, until: Instant) {
         let space = Duration::from_secs_f64(1.0 / (per_second.max(0.01) * Self::SHARE));
         self.with(|state| {
@@ -49,6 +51,7 @@ impl Pace {
             let now = Instant::now();
             // Nor before the turn that the next call would have had.
             let next = state.limit.as_ref().map_or(now, |limit| limit.next.max(now));
+            let until = until.max(now + Self::PATIENCE);
             state.limit = Some(Limit { space, slowed, next, since: now, until });
         });
     }
@@ -91,6 +94,7 @@ impl Pace {
                 let whole = 1.0 / limit.space.as_secs_f64();
                 let rate = (rate + whole / Self::RECOVERY).min(whole);
                 limit.slowed = Duration::from_secs_f64(1.0 / rate);
+                limit.until = limit.until.max(Instant::now() + Self::PATIENCE);
             }
         });
     }

@@ -40,20 +40,28 @@ impl Coffer {
         let Ok(envelope) = Envelope::parse(&row) else {
             return Ok(Plan::Fail(Reason::Malformed));
         };
-        let mut unwrapped = None;
+        let (mut unwrapped, mut refused, mut denied) = (None, false, None);
         for context in hints.contexts(&found.name) {
-            match self.keys()?.unwrap(envelope.wrapped_key(), &context).await? {
-                Unwrapped::Key(key) => {
+            match self.keys()?.unwrap(envelope.wrapped_key(), &context).await {
+                Ok(Unwrapped::Key(key)) => {
                     unwrapped = Some((key, context));
                     break;
                 }
-                Unwrapped::Foreign | Unwrapped::Unusable(_) => {
+                Ok(Unwrapped::Foreign | Unwrapped::Unusable(_)) => {
                     return Ok(Plan::Fail(Reason::Foreign));
                 }
-                Unwrapped::Refused => {}
+                Ok(Unwrapped::Refused) => refused = true,
+                // Perhaps not under the next one.
+                Err(error) if error.is_denied_by_kms() => denied = Some(error),
+                Err(error) => return Err(error),
             }
         }
-        let Some((key, context)) = unwrapped else { return Ok(Plan::Fail(Reason::Context)) };
+        let Some((key, context)) = unwrapped else {
+            return match denied {
+                Some(error) if !refused => Err(error),
+                _ => Ok(Plan::Fail(Reason::Context)),
+            };
+        };
         let examined = envelope.examine(&key, hints.dialect(&found.name));
         let Some(described) = described(&row, &context)? else {
             return Ok(Plan::Fail(Reason::Unsealable));

@@ -22,15 +22,22 @@ impl Coffer {
             None if sealed => return Ok(Plan::Fail(Reason::Malformed)),
             None => hints.contexts(&found.name),
         };
+        let (mut refused, mut denied) = (false, None);
         for context in contexts {
-            match self.keys()?.rewrap(&wrapped, &context).await? {
-                Rewrapped::Anew(wrapped) => return Ok(Plan::Change(Change::Key(wrapped))),
-                Rewrapped::Current => return Ok(Plan::Skip),
-                Rewrapped::Foreign => return Ok(Plan::Fail(Reason::Foreign)),
-                Rewrapped::Refused => {}
+            match self.keys()?.rewrap(&wrapped, &context).await {
+                Ok(Rewrapped::Anew(wrapped)) => return Ok(Plan::Change(Change::Key(wrapped))),
+                Ok(Rewrapped::Current) => return Ok(Plan::Skip),
+                Ok(Rewrapped::Foreign) => return Ok(Plan::Fail(Reason::Foreign)),
+                Ok(Rewrapped::Refused) => refused = true,
+                // Perhaps not under the next one.
+                Err(error) if error.is_denied_by_kms() => denied = Some(error),
+                Err(error) => return Err(error),
             }
         }
-        Ok(Plan::Fail(if sealed { Reason::Integrity } else { Reason::Context }))
+        match denied {
+            Some(error) if !refused => Err(error),
+            _ => Ok(Plan::Fail(if sealed { Reason::Integrity } else { Reason::Context })),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::name::Name;
 use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 use crate::store::Key;
-use crate::store::run::{FAILURE, Failure, Progress, Run};
+use crate::store::run::{FAILURE, Failure, MOST_FAILURES, Progress, Run};
 use crate::store::walk::{Found, Home, Part};
 
 use super::hint::Hints;
@@ -168,8 +168,9 @@ impl Coffer {
     /// One part for each so many calls of KMS a second that are allowed.
     const RATE_OF_PART: u32 = 25;
     const MOST_PARTS: u32 = 8;
-    /// The most versions in one page: what an interruption makes KMS do again.
-    const PAGE: i32 = 100;
+    /// The most versions in one page: what an interruption makes KMS do again. If all of them fail,
+    /// that is noted at once.
+    const PAGE: i32 = 99;
     const PAGE_TIME: Duration = Duration::from_secs(2);
     /// How many reads of the ledger there are in one page, where it has little to do with.
     const READS: u32 = 8;
@@ -182,13 +183,11 @@ impl Coffer {
     const TOLD_AT_THE_END: u32 = 50;
     /// How long one call about one name goes on.
     const NAME_TIME: Duration = Duration::from_secs(18);
-    /// And how long it asks a KMS that is busy: its caller waits.
-    const NAME_PATIENCE: Duration = Duration::from_secs(5);
 
     /// Begins a run, or goes on with one that is not over: with the very same request, or, by a
     /// schedule, with whatever is being written. A start with a token that is known does nothing.
-    /// Nor does one that is older than the one in force, which has replaced it already: it may have
-    /// been stopped while its first step was under way.
+    /// Nor does one that is older than the newest, which has replaced it already: it may have been
+    /// stopped while its first step was under way.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -212,7 +211,7 @@ impl Coffer {
                 if token.is_some() && run.token == *token {
                     return Ok(Begun::of(action, run, true, false));
                 }
-                if run.ended_at.is_none() && run.taken_at > *taken_at {
+                if run.taken_at > *taken_at {
                     return Ok(Begun::replaced(run));
                 }
                 // What is left of an older one has had its time.
@@ -321,7 +320,7 @@ impl Coffer {
 
     /// The pace of a call about one name.
     pub(super) fn pace_one(&self) {
-        self.pace(1.0, Instant::now() + Self::NAME_PATIENCE);
+        self.pace(1.0, Instant::now());
     }
 
     /// As many calls as the pace allows for in two seconds, as slow as it is: so long a page takes.
@@ -357,7 +356,11 @@ impl Coffer {
         let uncounted = &mut progress.marks.clone();
         let intents = Intents { run: &run.id, part, progress: &mut *progress, uncounted, ttl };
         let Some(tally) = self.work(job, units, Some(intents)).await? else { return Ok(()) };
-        progress.count(&tally);
+        let failures = store.untold(&run.id, tally.failures).await?;
+        progress.seen += tally.changed + tally.skipped;
+        progress.changed += tally.changed;
+        progress.skipped += tally.skipped;
+        progress.fail(&failures);
         // Where the page is another than the interrupted one, the rest of it is still to come.
         progress.marks = std::mem::take(uncounted);
         progress.after = next;
@@ -366,9 +369,8 @@ impl Coffer {
             progress.done = over;
             progress.home = Some(Home::Kept);
         }
-        store.put_failures(&run.id, &tally.failures, ttl).await?;
         // Where another was first, its progress is read again.
-        store.advance(&run.id, part, progress, ttl).await.map(drop)
+        store.advance(&run.id, part, progress, &failures, ttl).await.map(drop)
     }
 
     /// The next versions in a part, as many as `limit` calls of KMS are for. The ledger is mostly
@@ -423,23 +425,30 @@ impl Coffer {
         for name in names {
             let settled = self.settle(job, run, part, (progress, &mut uncounted), &name).await?;
             let Some(tally) = settled else { return Ok(()) };
+            let (run, ttl) = (&run.id, Self::end_of_run());
             // The first stage has told of most of them.
-            let (run, told, ttl) = (&run.id, &tally.failures, Self::end_of_run());
-            if !store.advance_with(run, part, progress, told, ttl).await? {
-                return Ok(());
+            let failures = store.untold(run, tally.failures).await?;
+            let mut left = failures.as_slice();
+            while let Some((some, rest)) = left.split_at_checked(MOST_FAILURES) {
+                progress.fail(some);
+                if !store.advance(run, part, progress, some, ttl).await? {
+                    return Ok(());
+                }
+                left = rest;
             }
+            progress.fail(left);
             progress.seen += tally.changed;
             progress.changed += tally.changed;
             progress.marks.clone_from(&uncounted);
             // Behind all entries of the name.
             progress.after = Some(Key { name, version: char::MAX.to_string() });
-            if !store.advance(run, part, progress, ttl).await? || Instant::now() >= until {
+            if !store.advance(run, part, progress, left, ttl).await? || Instant::now() >= until {
                 return Ok(());
             }
         }
         progress.after = next;
         progress.done = progress.after.is_none();
-        store.advance(&run.id, part, progress, Self::end_of_run()).await.map(drop)
+        store.advance(&run.id, part, progress, &[], Self::end_of_run()).await.map(drop)
     }
 
     /// Rotates all versions of a name, again until nothing of it was moved meanwhile. Only what
@@ -528,7 +537,7 @@ impl Coffer {
             };
             let ended = Run { ended_at: run.ended_at.or(Some(Moment::now())), ..run.clone() };
             if run == ended || store.put_run(action.as_str(), &ended, Some(&run)).await? {
-                return self.report(action, None, Self::TOLD_AT_THE_END).await;
+                return self.report_of(action, ended, None, Self::TOLD_AT_THE_END).await;
             }
         }
     }
@@ -548,7 +557,17 @@ impl Coffer {
         let store = self.ledger()?;
         let run = store.run(action.as_str()).await?;
         let kept = |run: &Run| run.started_at.after(Self::KEPT_SECONDS) > Some(Moment::now());
-        let run = run.filter(kept).ok_or_else(nothing)?;
+        self.report_of(action, run.filter(kept).ok_or_else(nothing)?, after, limit).await
+    }
+
+    async fn report_of(
+        &self,
+        action: Action,
+        run: Run,
+        after: Option<Key>,
+        limit: u32,
+    ) -> Result<Report, Error> {
+        let store = self.ledger()?;
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let after = after.map(|key| key.version);
         if after.as_ref().is_some_and(|entry| !entry.starts_with(FAILURE)) {
@@ -601,6 +620,7 @@ impl Coffer {
         let first = after.is_none();
         let mut place = Place::of(name, after);
         loop {
+            let begun = place.clone();
             let Place { home, after } = place;
             self.pace_one();
             let limit = self.page_limit();
@@ -608,8 +628,15 @@ impl Coffer {
             let (found, next) = store.walk_name(home, view, name.as_str(), after, limit).await?;
             let (found, next) = hints.cut(found, next, limit);
             let units = found.into_iter().map(Unit::Version).collect();
-            let tally = self.work(&job, units, None).await?;
-            report.add(tally.unwrap_or_default());
+            match self.work(&job, units, None).await {
+                Ok(tally) => report.add(tally.unwrap_or_default()),
+                // What was done is told; the error, if it stays, when it is asked to go on.
+                Err(Error::Unavailable { .. }) if report.seen > 0 => {
+                    report.next = Some(begun.to_key(name));
+                    return Ok(report);
+                }
+                Err(error) => return Err(error),
+            }
             place = match (next, home) {
                 (Some(key), _) => Place { home, after: Some(key) },
                 (None, Home::Live) => Place { home: Home::Kept, after: None },
@@ -674,17 +701,17 @@ impl Report {
 }
 
 impl Progress {
-    fn count(&mut self, tally: &Tally) {
-        self.seen += tally.seen;
-        self.changed += tally.changed;
-        self.skipped += tally.skipped;
-        for failure in &tally.failures {
+    /// Counts what was left.
+    fn fail(&mut self, failures: &[Failure]) {
+        self.seen += failures.len() as u64;
+        for failure in failures {
             *self.failed.entry(failure.reason.clone()).or_default() += 1;
         }
     }
 }
 
 /// Where a call about one name goes on.
+#[derive(Clone)]
 struct Place {
     home: Home,
     after: Option<Key>,
@@ -741,6 +768,11 @@ mod tests {
         }
         let none = Place::of(&name, None);
         assert_eq!((none.home, none.after), (Home::Live, None));
+    }
+
+    #[test]
+    fn what_one_page_leaves_fits_one_transaction() {
+        assert!(usize::try_from(Coffer::PAGE).unwrap() <= MOST_FAILURES);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 use crate::chain::Caller;
 use crate::envelope::wrapped_key;
 use crate::error::Error;
-use crate::failure;
 use crate::moment::Moment;
 use crate::pause::Pause;
 use crate::row::{Attribute, Row};
@@ -182,14 +181,10 @@ impl Job<'_> {
         if let Some(reason) = Reason::of(&error) {
             return Ok(reason);
         }
-        let denied = match &error {
-            Error::Unavailable { source, .. } => source.downcast_ref::<failure::Failure>(),
-            _ => None,
-        };
-        match denied {
-            Some(denied) if self.whole && denied.is_denied_by_kms() => Ok(Reason::Denied),
-            _ => Err(error),
+        if self.whole && error.is_denied_by_kms() {
+            return Ok(Reason::Denied);
         }
+        Err(error)
     }
 }
 
@@ -271,7 +266,7 @@ impl Coffer {
             uncounted.extend(marks.iter().cloned());
             if let Some(Intents { run, part, progress, ttl, .. }) = &mut intents {
                 progress.marks.extend(marks);
-                if !self.ledger()?.advance(run, part, progress, *ttl).await? {
+                if !self.ledger()?.advance(run, part, progress, &[], *ttl).await? {
                     return Ok(None);
                 }
             }
@@ -412,12 +407,15 @@ impl Unit {
     }
 
     pub(super) fn failure(&self, reason: Reason) -> Failure {
-        let (label, home, sort) = match self {
-            Self::Version(found) => (Some(found.label.clone()), found.home, found.key().version),
-            Self::Policy(_) | Self::Unread(_) => (None, Home::Live, String::new()),
+        let (label, home, mark) = match self {
+            Self::Version(found) => {
+                let wrapped = wrapped_key(&found.row()).unwrap_or_default();
+                (Some(found.label.clone()), found.home, wrapped)
+            }
+            Self::Policy(_) | Self::Unread(_) => (None, Home::Live, Vec::new()),
         };
         let reason = reason.as_str().to_owned();
-        Failure { name: self.name().to_owned(), label, home, sort, reason }
+        Failure { name: self.name().to_owned(), label, home, mark, reason }
     }
 
     /// A mark of this unit as it is, or as it will be: where the two are the same, the change was

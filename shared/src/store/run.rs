@@ -11,6 +11,9 @@
 //! No secret that Coffer puts has a name that begins with a slash.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
+
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
 use crate::error::Error;
 use crate::moment::Moment;
@@ -24,6 +27,9 @@ use super::{Key, Store, row_of};
 
 /// Under which name the runs in force lie.
 const RUNS: &str = "/rotation";
+
+/// How many failures are noted at a time: with the progress, as many as a transaction has writes.
+pub const MOST_FAILURES: usize = Transaction::MAX_WRITES - 1;
 
 /// What the sort key of everything begins with that a run could not do.
 pub const FAILURE: &str = "failure#";
@@ -90,7 +96,10 @@ impl Run {
         Some(Self {
             id: text("run")?,
             execution: text("execution")?,
-            taken_at: u64::try_from(row.get("taken_at")?.integer()?).ok()?,
+            taken_at: {
+                let taken_at = row.get("taken_at").and_then(Attribute::integer);
+                taken_at.and_then(|at| at.try_into().ok()).unwrap_or(0)
+            },
             request: row.get("request")?.bytes()?.to_vec(),
             dry_run: row.get("dry_run").is_some_and(Attribute::is_set),
             parts: u32::try_from(row.get("parts")?.integer()?).ok()?,
@@ -210,22 +219,24 @@ pub struct Failure {
     pub label: Option<Label>,
     /// Where it lies.
     pub home: Home,
-    /// Its sort key there.
-    pub sort: String,
+    /// What tells it from others of its name and version, wherever it lies.
+    pub mark: Vec<u8>,
     /// Why.
     pub reason: String,
 }
 
 impl Failure {
-    /// The sort key of its entry: the same for the same version, so that it is told of once.
+    /// The sort key of its entry: the same for the same version, also when that has been deleted or
+    /// restored meanwhile, so that it is told of once.
     fn entry(&self) -> String {
         use sha2::{Digest, Sha256};
-        let mut mark = Sha256::new();
-        for part in [self.home.as_str(), &self.name, &self.sort] {
-            mark.update((part.len() as u64).to_be_bytes());
-            mark.update(part);
+        let label = self.label.as_ref().map_or("", Label::as_str);
+        let mut hash = Sha256::new();
+        for part in [self.name.as_bytes(), label.as_bytes(), &self.mark] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
         }
-        format!("{FAILURE}{}", hex::encode(mark.finalize()))
+        format!("{FAILURE}{}", hex::encode(hash.finalize()))
     }
 
     fn of(row: &Row) -> Option<Self> {
@@ -234,7 +245,7 @@ impl Failure {
             name: text("secret")?,
             label: text("version").map(Label::stored),
             home: if text("home")? == Home::Kept.as_str() { Home::Kept } else { Home::Live },
-            sort: String::new(),
+            mark: Vec::new(),
             reason: text("reason")?,
         })
     }
@@ -325,8 +336,9 @@ impl Store {
         Ok(self.all_entries(&name_of(run), "part").await?.iter().map(Progress::of).collect())
     }
 
-    /// Notes how far a part is, one page on, if it is still where `progress` was read; whether it
-    /// was. `progress` counts on then.
+    /// Notes how far a part is, one page on, and what it has left, both or neither, if it is still
+    /// where `progress` was read; whether it was. `progress` counts on then. At most
+    /// [`MOST_FAILURES`] at a time.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -335,63 +347,34 @@ impl Store {
         run: &str,
         part: &str,
         progress: &mut Progress,
+        failures: &[Failure],
         ttl: Option<Moment>,
     ) -> Result<bool, Error> {
         let before = progress.page;
         progress.page += 1;
         let mut transaction = Transaction::default();
         transaction.put_progress(self, progress.to_row(run, part, ttl), before);
+        for failure in failures {
+            transaction.put_over(self, failure.to_row(run, ttl));
+        }
         Ok(self.commit(transaction).await? == Committed::Done)
     }
 
-    /// Notes versions that were left as they are. Again is as once.
+    /// Those of some failures that a run has not told of yet, each once.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn put_failures(
-        &self,
-        run: &str,
-        failures: &[Failure],
-        ttl: Option<Moment>,
-    ) -> Result<(), Error> {
-        self.put_all(failures.iter().map(|failure| failure.to_row(run, ttl)).collect()).await
-    }
-
-    /// Notes and counts those of some failures that were not told of before, together; whether
-    /// nobody else has written the progress meanwhile. `progress` counts on then.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn advance_with(
-        &self,
-        run: &str,
-        part: &str,
-        progress: &mut Progress,
-        failures: &[Failure],
-        ttl: Option<Moment>,
-    ) -> Result<bool, Error> {
-        for failures in failures.chunks(Transaction::MAX_WRITES - 1) {
-            let mut transaction = Transaction::default();
-            let before = progress.page;
-            for failure in failures {
-                let entry = failure.entry();
-                let told = self.run_entries(&name_of(run), &entry, &entry, None, None).await?.0;
-                if told.is_empty() {
-                    transaction.put_over(self, failure.to_row(run, ttl));
-                    progress.seen += 1;
-                    *progress.failed.entry(failure.reason.clone()).or_default() += 1;
-                }
-            }
-            if transaction.len() == 0 {
-                continue;
-            }
-            progress.page += 1;
-            transaction.put_progress(self, progress.to_row(run, part, ttl), before);
-            if self.commit(transaction).await? != Committed::Done {
-                return Ok(false);
-            }
+    pub async fn untold(&self, run: &str, failures: Vec<Failure>) -> Result<Vec<Failure>, Error> {
+        let mut each = BTreeMap::new();
+        for failure in failures {
+            each.entry(failure.entry()).or_insert(failure);
         }
-        Ok(true)
+        let name = &name_of(run);
+        let untold = iter(each).map(|(entry, failure)| async move {
+            let told = self.run_entries(name, &entry, &entry, None, None).await?.0;
+            Ok::<_, Error>(told.is_empty().then_some(failure))
+        });
+        untold.buffered(16).try_filter_map(|failure| ready(Ok(failure))).try_collect().await
     }
 
     /// A page of what a run could not do, and the sort key of the last one if there may be more.
