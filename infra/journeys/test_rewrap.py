@@ -465,6 +465,10 @@ def test_an_older_start_that_comes_late_takes_nothing_over(rows):
     # Nor when that is over, or its report would be lost.
     assert begin("older", now - 1)["all"] == []
     assert rotation.report(stack, "rewrap")["state"] == "done"
+    # One that lies ahead is refused: no other could be begun until then.
+    asked = {"action": "rewrap", "input": {"action": "rewrap"}, "step": "begin", "execution": "x"}
+    ahead = stack.invoke("rewrap", {**asked, "started_at": utc(now + 3600)})
+    assert ahead.code == "Invalid" and stack.invoke("rewrap", asked).code == "Invalid"
 
 
 def test_what_was_moved_past_a_run_and_stays_as_it_is_counts_as_failed(kms, rows):

@@ -48,8 +48,14 @@ impl std::str::FromStr for Started {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let moment = text.parse::<jiff::Timestamp>().ok();
+        // One that lies ahead would keep every start from beginning until then.
+        let latest = Moment::now().unix() + Coffer::CLOCKS_SECONDS;
+        let moment = moment.filter(|moment| moment.as_second() <= latest);
         let milliseconds = moment.and_then(|moment| moment.as_millisecond().try_into().ok());
-        milliseconds.map(Self).ok_or(Error::invalid("`started_at` is a time, as RFC 3339 has it."))
+        milliseconds.map(Self).ok_or(Error::invalid(
+            "`started_at` is a time as RFC 3339 has it, and has come. Start the state machine: it \
+             says when.",
+        ))
     }
 }
 
@@ -781,7 +787,7 @@ mod tests {
         assert_eq!(read("1970-01-01T00:00:01.5Z"), 1500);
         assert!(read("2026-02-03T04:05:06.789Z") > read("2026-02-03T04:05:06.788Z"));
         assert_eq!(read("2026-02-03T05:05:06+01:00"), read("2026-02-03T04:05:06Z"));
-        for bad in ["", "now", "1969-12-31T23:59:59Z"] {
+        for bad in ["", "now", "1969-12-31T23:59:59Z", "9999-01-01T00:00:00Z"] {
             assert!(bad.parse::<Started>().is_err(), "{bad}");
         }
     }
