@@ -215,7 +215,7 @@ def attempts(stack, session, row):
     entry = {"name": {"S": row["name"]}, "entry": {"S": "e"}}
     run = {"name": {"S": "/rotation/mine"}, "entry": {"S": "part#"}}
     policy = {"name": {"S": "/policies"}, "entry": {"S": "mine"}}
-    token = {"name": {"S": "/token/mine"}, "entry": {"S": "token"}}
+    token = {"name": {"S": "/token/mine"}, "entry": {"S": "mine"}}
 
     def update(of, key, path, **names):
         return lambda: dynamodb.update_item(
