@@ -12,9 +12,9 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 use lru::LruCache;
-use sha2::{Digest, Sha256};
 
 use crate::context::Context;
+use crate::digest;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::pace::Pace;
@@ -302,13 +302,8 @@ impl Cache {
 
     /// SHA-256 over wrapped key and context, each part with its length.
     fn id(wrapped: &[u8], context: &Context) -> Id {
-        let mut hash = Sha256::new();
         let pairs = context.pairs().iter().flat_map(|(key, value)| [key, value]);
-        for part in [wrapped].into_iter().chain(pairs.map(String::as_bytes)) {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        hash.finalize().into()
+        digest::of_parts([wrapped].into_iter().chain(pairs.map(String::as_bytes)))
     }
 
     fn get(&self, id: &Id) -> Option<Arc<DataKey>> {

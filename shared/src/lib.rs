@@ -11,7 +11,7 @@
 //!
 //! | room | what it is for | what it may not know |
 //! |---|---|---|
-//! | [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`] | the words, right once made | AWS |
+//! | [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`], [`digest`] | the words, right once made | AWS |
 //! | [`row`], [`envelope`] | rows, sealed and opened; pure functions | AWS, async, tables |
 //! | [`chain`] | what was done to a name, entry by entry; pure functions | AWS, async, tables |
 //! | [`keys`] | data keys from KMS | DynamoDB, the layout of a row's ciphertext |
@@ -29,6 +29,7 @@ pub mod chain;
 pub mod coffer;
 pub mod context;
 pub mod cursor;
+pub mod digest;
 pub mod document;
 pub mod envelope;
 pub mod error;

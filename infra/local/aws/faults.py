@@ -4,8 +4,9 @@
 "count": 2}]` replaces all faults that are set; `[]` clears them. `kind` is `throttle`, `error` (an
 internal one), `delay` (of `seconds`), `lost` (done, but answered with an internal error), or for a
 transaction `conflict` (with another) or `busy` (throttled in one of its writes). Without `count` a
-fault stays; with `every` it meets one call in so many. `POST /_local/calls` answers the calls since the last time, as
-`{"kms:Decrypt": 3}`, and `POST /_local/rates` how many a second there were, at the most, for five seconds on end.
+fault stays; with `every` it meets one call in so many. `POST /_local/calls` answers the calls since
+the last time, as `{"kms:Decrypt": 3}`, and `POST /_local/rates` how many a second there were, at
+the most, for five seconds on end.
 """
 
 import asyncio

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest, Sha256};
-
 use crate::context::Context;
+use crate::digest;
 use crate::envelope::Dialect;
 use crate::name::{Name, Prefix};
 use crate::row::{Attribute, Row, canonical};
@@ -130,13 +129,8 @@ impl Hints {
 
     /// A hash by which two requests can be told apart.
     pub(super) fn hash(&self) -> Vec<u8> {
-        let mut hash = Sha256::new();
-        for row in self.to_rows() {
-            let bytes = canonical(&row).unwrap_or_default();
-            hash.update((bytes.len() as u64).to_be_bytes());
-            hash.update(bytes);
-        }
-        hash.finalize().to_vec()
+        let rows = self.to_rows();
+        digest::of_parts(rows.iter().map(|row| canonical(row).unwrap_or_default())).to_vec()
     }
 }
 

@@ -1,7 +1,6 @@
 //! What a token is for: the same request done once, and answered the same each time.
 
-use sha2::{Digest, Sha256};
-
+use crate::digest;
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::{Name, Revision, Version};
@@ -62,11 +61,10 @@ impl Once {
 /// A hash of what can be seen of a request. Never of a value: a hash of a short one tells it.
 fn fingerprint(puts: &[Put]) -> Vec<u8> {
     let text = |text: &str| Attribute::Text(text.to_owned());
-    let mut hash = Sha256::new();
     // In any order: a map has none.
     let mut puts: Vec<_> = puts.iter().collect();
     puts.sort_unstable_by_key(|put| &put.name);
-    for put in puts {
+    let rows = puts.into_iter().map(|put| {
         let mut row = match &put.value {
             Value::Given(_) => Row::new(),
             Value::Generated(rules) => rules.visible(),
@@ -87,11 +85,9 @@ fn fingerprint(puts: &[Put]) -> Vec<u8> {
         if let Some((name, number)) = expiry {
             row.insert(name.to_owned(), Attribute::Number(number));
         }
-        let bytes = row::canonical(&row).unwrap_or_default();
-        hash.update((bytes.len() as u64).to_be_bytes());
-        hash.update(bytes);
-    }
-    hash.finalize().to_vec()
+        row::canonical(&row).unwrap_or_default()
+    });
+    digest::of_parts(rows).to_vec()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::store::walk::Found;
 
 use super::Coffer;
 use super::hint::Hints;
-use super::work::{Applied, Change, Plan, Reason};
+use super::work::{Applied, Change, InVain, Plan, Reason};
 
 /// How many rows of one name one transaction gives a seal: at their largest they are 3.2 MB.
 pub(super) const RESEALED: usize = 8;
@@ -40,7 +40,7 @@ impl Coffer {
         let Ok(envelope) = Envelope::parse(&row) else {
             return Ok(Plan::Fail(Reason::Malformed));
         };
-        let (mut unwrapped, mut refused, mut denied) = (None, false, None);
+        let (mut unwrapped, mut in_vain) = (None, InVain::default());
         for context in hints.contexts(&found.name) {
             match self.keys()?.unwrap(envelope.wrapped_key(), &context).await {
                 Ok(Unwrapped::Key(key)) => {
@@ -50,18 +50,11 @@ impl Coffer {
                 Ok(Unwrapped::Foreign | Unwrapped::Unusable(_)) => {
                     return Ok(Plan::Fail(Reason::Foreign));
                 }
-                Ok(Unwrapped::Refused) => refused = true,
-                // Perhaps not under the next one.
-                Err(error) if error.is_denied_by_kms() => denied = Some(error),
-                Err(error) => return Err(error),
+                Ok(Unwrapped::Refused) => in_vain.refused = true,
+                Err(error) => in_vain.failed(error)?,
             }
         }
-        let Some((key, context)) = unwrapped else {
-            return match denied {
-                Some(error) if !refused => Err(error),
-                _ => Ok(Plan::Fail(Reason::Context)),
-            };
-        };
+        let Some((key, context)) = unwrapped else { return in_vain.plan(Reason::Context) };
         let examined = envelope.examine(&key, hints.dialect(&found.name));
         let Some(described) = described(&row, &context)? else {
             return Ok(Plan::Fail(Reason::Unsealable));

@@ -9,7 +9,7 @@ use crate::store::walk::Found;
 
 use super::Coffer;
 use super::hint::Hints;
-use super::work::{Change, Plan, Reason};
+use super::work::{Change, InVain, Plan, Reason};
 
 impl Coffer {
     /// What KMS makes of a version's wrapped key: a new wrapping, unless it has the newest there is.
@@ -22,22 +22,17 @@ impl Coffer {
             None if sealed => return Ok(Plan::Fail(Reason::Malformed)),
             None => hints.contexts(&found.name),
         };
-        let (mut refused, mut denied) = (false, None);
+        let mut in_vain = InVain::default();
         for context in contexts {
             match self.keys()?.rewrap(&wrapped, &context).await {
                 Ok(Rewrapped::Anew(wrapped)) => return Ok(Plan::Change(Change::Key(wrapped))),
                 Ok(Rewrapped::Current) => return Ok(Plan::Skip),
                 Ok(Rewrapped::Foreign) => return Ok(Plan::Fail(Reason::Foreign)),
-                Ok(Rewrapped::Refused) => refused = true,
-                // Perhaps not under the next one.
-                Err(error) if error.is_denied_by_kms() => denied = Some(error),
-                Err(error) => return Err(error),
+                Ok(Rewrapped::Refused) => in_vain.refused = true,
+                Err(error) => in_vain.failed(error)?,
             }
         }
-        match denied {
-            Some(error) if !refused => Err(error),
-            _ => Ok(Plan::Fail(if sealed { Reason::Integrity } else { Reason::Context })),
-        }
+        in_vain.plan(if sealed { Reason::Integrity } else { Reason::Context })
     }
 }
 

@@ -695,7 +695,7 @@ impl Report {
     }
 
     fn add(&mut self, tally: Tally) {
-        self.seen += tally.seen;
+        self.seen += tally.seen();
         self.changed += tally.changed;
         self.skipped += tally.skipped;
         self.failed += tally.failures.len() as u64;
@@ -728,7 +728,7 @@ impl Place {
     fn of(name: &Name, key: Option<Key>) -> Self {
         let told = key.map(|key| key.version).unwrap_or_default();
         let (home, sort) = told.split_once(':').unwrap_or(("live", ""));
-        let home = if home == Home::Kept.as_str() { Home::Kept } else { Home::Live };
+        let home = Home::named(home).unwrap_or(Home::Live);
         let key = || Key { name: name.as_str().to_owned(), version: sort.to_owned() };
         Self { home, after: (!sort.is_empty()).then(key) }
     }

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
-use sha2::{Digest, Sha256};
 
 use crate::chain::Caller;
+use crate::digest;
 use crate::envelope::wrapped_key;
 use crate::error::Error;
 use crate::moment::Moment;
@@ -191,14 +191,46 @@ impl Job<'_> {
 /// What was counted.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Versions, or policies, that were looked at.
-    pub seen: u64,
-    /// Of these, changed.
+    /// Versions, or policies, that were changed.
     pub changed: u64,
-    /// Of these, left because there was nothing to change.
+    /// Those that were left because there was nothing to change.
     pub skipped: u64,
     /// What was left as it is, and why.
     pub failures: Vec<Failure>,
+}
+
+impl Tally {
+    /// How many were looked at: each is one of the three.
+    pub(super) fn seen(&self) -> u64 {
+        self.changed + self.skipped + self.failures.len() as u64
+    }
+}
+
+/// What came of the contexts that were tried in vain.
+#[derive(Default)]
+pub(super) struct InVain {
+    /// Whether KMS refused one: it was looked at, and is not the one.
+    pub(super) refused: bool,
+    denied: Option<Error>,
+}
+
+impl InVain {
+    /// Goes on with the next context where KMS does not allow this one.
+    pub(super) fn failed(&mut self, error: Error) -> Result<(), Error> {
+        if !error.is_denied_by_kms() {
+            return Err(error);
+        }
+        self.denied = Some(error);
+        Ok(())
+    }
+
+    /// What becomes of the version: the reason holds unless nothing but denials was answered.
+    pub(super) fn plan(self, reason: Reason) -> Result<Plan, Error> {
+        match self.denied {
+            Some(error) if !self.refused => Err(error),
+            _ => Ok(Plan::Fail(reason)),
+        }
+    }
 }
 
 /// Where marks of a page's changes are noted before any of them is written.
@@ -225,8 +257,7 @@ impl Coffer {
         units: Vec<Unit>,
         mut intents: Option<Intents<'_>>,
     ) -> Result<Option<Tally>, Error> {
-        let mut tally = Tally { seen: units.len() as u64, ..Tally::default() };
-        let (mut units, mut pause) = (units, Pause::default());
+        let (mut tally, mut units, mut pause) = (Tally::default(), units, Pause::default());
         // Of an interrupted try, or of this one where nobody keeps them.
         let inherited = intents.as_ref().map(|some| some.uncounted.clone()).unwrap_or_default();
         let mut own = BTreeSet::new();
@@ -421,17 +452,9 @@ impl Unit {
     /// A mark of this unit as it is, or as it will be: where the two are the same, the change was
     /// made.
     fn mark(&self, change: Option<&Change>) -> String {
-        let mut hash = Sha256::new();
-        let mut part = |bytes: &[u8]| {
-            hash.update((bytes.len() as u64).to_be_bytes());
-            hash.update(bytes);
-        };
-        match self {
+        let hash = match self {
             Self::Version(found) => {
                 let Key { name, version } = found.key();
-                for key in [found.home.as_str(), &name, &version] {
-                    part(key.as_bytes());
-                }
                 let row = match change {
                     Some(Change::Row(row)) => row.clone(),
                     _ => found.row(),
@@ -440,15 +463,15 @@ impl Unit {
                     Some(Change::Key(wrapped)) => wrapped.clone(),
                     _ => wrapped_key(&row).unwrap_or_default(),
                 };
-                part(&wrapped);
-                let seal = row.get("seal").and_then(Attribute::text);
-                part(seal.unwrap_or_default().as_bytes());
+                let seal = row.get("seal").and_then(Attribute::text).unwrap_or_default();
+                let key = [found.home.as_str(), &name, &version].map(str::as_bytes);
+                digest::of_parts(key.into_iter().chain([wrapped.as_slice(), seal.as_bytes()]))
             }
             // One that was to be renewed and is due no more was renewed.
-            Self::Policy(rotation) => part(rotation.name.as_str().as_bytes()),
-            Self::Unread(entry) => part(entry.as_bytes()),
-        }
-        hex::encode(hash.finalize().get(..8).unwrap_or_default())
+            Self::Policy(rotation) => digest::of_parts([rotation.name.as_str()]),
+            Self::Unread(entry) => digest::of_parts([entry]),
+        };
+        hex::encode(hash.get(..8).unwrap_or_default())
     }
 }
 

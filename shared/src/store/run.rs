@@ -15,6 +15,7 @@ use std::future::ready;
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
+use crate::digest;
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::Label;
@@ -158,15 +159,10 @@ impl Progress {
             count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
         };
         let text = |name: &str| row.get(name).and_then(Attribute::text).map(str::to_owned);
-        let home = match text("home").as_deref() {
-            Some("live") => Some(Home::Live),
-            Some("kept") => Some(Home::Kept),
-            _ => None,
-        };
         let after = text("after_name").zip(text("after_sort"));
         Self {
             page: count("page"),
-            home,
+            home: text("home").as_deref().and_then(Home::named),
             after: after.map(|(name, version)| Key { name, version }),
             marks: row.get("marks").and_then(Attribute::members).cloned().unwrap_or_default(),
             seen: count("seen"),
@@ -229,14 +225,9 @@ impl Failure {
     /// The sort key of its entry: the same for the same version, also when that has been deleted or
     /// restored meanwhile, so that it is told of once.
     fn entry(&self) -> String {
-        use sha2::{Digest, Sha256};
         let label = self.label.as_ref().map_or("", Label::as_str);
-        let mut hash = Sha256::new();
-        for part in [self.name.as_bytes(), label.as_bytes(), &self.mark] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        format!("{FAILURE}{}", hex::encode(hash.finalize()))
+        let hash = digest::of_parts([self.name.as_bytes(), label.as_bytes(), &self.mark]);
+        format!("{FAILURE}{}", hex::encode(hash))
     }
 
     fn of(row: &Row) -> Option<Self> {
@@ -244,7 +235,7 @@ impl Failure {
         Some(Self {
             name: text("secret")?,
             label: text("version").map(Label::stored),
-            home: if text("home")? == Home::Kept.as_str() { Home::Kept } else { Home::Live },
+            home: Home::named(&text("home")?).unwrap_or(Home::Live),
             mark: Vec::new(),
             reason: text("reason")?,
         })
@@ -307,7 +298,19 @@ impl Store {
             row.extend(ttl.map(|ttl| ("ttl".to_owned(), seconds(ttl))));
             row
         });
-        self.put_all(rows.collect()).await
+        let rows: Vec<Row> = rows.collect();
+        for rows in rows.chunks(Transaction::MAX_WRITES) {
+            let mut transaction = Transaction::default();
+            for row in rows {
+                transaction.put_over(self, row.clone());
+            }
+            // Another writes the very same.
+            let mut pause = Pause::default();
+            while self.commit(transaction.clone()).await? == Committed::Conflict {
+                pause.wait().await?;
+            }
+        }
+        Ok(())
     }
 
     /// What a run was given.
@@ -390,21 +393,6 @@ impl Store {
         let (rows, last) =
             self.run_entries(&name_of(run), FAILURE, "failure$", after, limit).await?;
         Ok((rows.iter().filter_map(Failure::of).collect(), last))
-    }
-
-    async fn put_all(&self, rows: Vec<Row>) -> Result<(), Error> {
-        for rows in rows.chunks(Transaction::MAX_WRITES) {
-            let mut transaction = Transaction::default();
-            for row in rows {
-                transaction.put_over(self, row.clone());
-            }
-            // Another writes the very same.
-            let mut pause = Pause::default();
-            while self.commit(transaction.clone()).await? == Committed::Conflict {
-                pause.wait().await?;
-            }
-        }
-        Ok(())
     }
 
     async fn all_entries(&self, name: &str, kind: &str) -> Result<Vec<Row>, Error> {

@@ -36,6 +36,12 @@ impl Home {
         }
     }
 
+    /// The one that is written so, if any.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        [Self::Live, Self::Kept].into_iter().find(|home| home.as_str() == text)
+    }
+
     fn place(self) -> Place {
         match self {
             Self::Live => Place::VERSION,
