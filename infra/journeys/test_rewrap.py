@@ -437,31 +437,33 @@ def utc(moment):
     return datetime.fromtimestamp(moment, timezone.utc).isoformat()
 
 
+def step(stack, execution, word, **more):
+    """A step of a run, as the state machine asks for it."""
+    execution = f"{execution}-{os.getpid()}"
+    return stack.patiently("rewrap", action="rewrap", step=word, execution=execution, **more)
+
+
 def test_an_older_start_that_comes_late_takes_nothing_over(rows):
     """A stopped execution's first step may be under way when the next one begins."""
     stack, now = rows.stack, time.time()
 
-    def step(execution, step, **more):
-        execution = f"{execution}-{os.getpid()}"
-        return stack.patiently("rewrap", action="rewrap", step=step, execution=execution, **more)
-
     def begin(execution, started_at, **more):
         asked = {"action": "rewrap", "dry_run": True, **more}
-        return step(execution, "begin", input=asked, started_at=utc(started_at))
+        return step(stack, execution, "begin", input=asked, started_at=utc(started_at))
 
     def part(execution):
-        return step(execution, "part", stage="all", number=0, seconds=0)["done"]
+        return step(stack, execution, "part", stage="all", number=0, seconds=0)["done"]
 
     newer = begin("newer", now)
     for more in ({}, {"token": "of a schedule"}, HINTS):
         older = begin("older", now - 0.001, **more)
         assert older["run"] == newer["run"] and older["all"] == older["moved"] == []
-        assert part("older") and step("older", "end")["state"] == "replaced"
+        assert part("older") and step(stack, "older", "end")["state"] == "replaced"
     assert newer["all"] and not part("newer")
     # A later one does, and then this one is the older.
     assert begin("newest", now + 0.001)["resumed"] and not part("newest")
     assert part("newer") and begin("newer", now)["all"] == []
-    assert step("newest", "end")["state"] == "done"
+    assert step(stack, "newest", "end")["state"] == "done"
     # Nor when that is over, or its report would be lost.
     assert begin("older", now - 1)["all"] == []
     assert rotation.report(stack, "rewrap")["state"] == "done"
@@ -474,19 +476,17 @@ def test_an_older_start_that_comes_late_takes_nothing_over(rows):
 def test_what_was_moved_past_a_run_and_stays_as_it_is_counts_as_failed(kms, rows):
     """Or somebody would believe that nothing needs the old key any more. Step by step, as the
     state machine asks."""
-    stack, execution = rows.stack, f"steps-{os.getpid()}"
+    stack = rows.stack
     foreign = Writer(kms, kms.create_key()["KeyMetadata"]["Arn"])
     seen, unseen = "foreign/seen", "foreign/unseen"
 
-    def step(step, **more):
-        return stack.patiently("rewrap", action="rewrap", step=step, execution=execution, **more)
-
     def part(stage, number):
-        while not step("part", stage=stage, number=number, seconds=40)["done"]:
+        while not step(stack, "steps", "part", stage=stage, number=number, seconds=40)["done"]:
             pass
 
     stack.rows.put_item(Item=foreign.row(seen, "s"))
-    begun = step("begin", input={"action": "rewrap", **HINTS}, started_at=utc(time.time()))
+    asked = {"action": "rewrap", **HINTS}
+    begun = step(stack, "steps", "begin", input=asked, started_at=utc(time.time()))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: part("all", number), begun["all"]))
         before = rotation.report(stack, "rewrap")
@@ -495,7 +495,7 @@ def test_what_was_moved_past_a_run_and_stays_as_it_is_counts_as_failed(kms, rows
         for name in (seen, unseen):
             stack.done("delete", name=name)
         list(pool.map(lambda number: part("moved", number), begun["moved"]))
-    report = step("end")
+    report = step(stack, "steps", "end")
     assert before["reasons"] == {"foreign": 1} and report["reasons"] == {"foreign": 2}
     assert report["seen"] == before["seen"] + 1 == report["skipped"] + report["changed"] + 2
     told = {(each["name"], each["version"], each.get("deleted")) for each in report["failures"]}
