@@ -1,7 +1,7 @@
 from ministack.app import main
 
-from . import api, dynamodb, faults, functions, iam, kms, pipes, scheduler
+from . import api, dynamodb, faults, functions, iam, kms, pipes, scheduler, signatures
 
-for part in (iam, kms, dynamodb, api, functions, pipes, scheduler, faults):
+for part in (signatures, iam, kms, dynamodb, api, functions, pipes, scheduler, faults):
     part.install()
 main()
