@@ -2,6 +2,7 @@
 journeys prove nothing."""
 
 import json
+import os
 import time
 
 import pytest
@@ -284,3 +285,58 @@ def test_a_pipe_filters_fills_in_and_sends(stack):
     }
     events.remove_targets(Rule=f"pipe-{number}", Ids=["queue"])
     events.delete_rule(Name=f"pipe-{number}")
+
+
+SEGMENTS = 4
+
+
+@pytest.fixture(scope="module")
+def segmented():
+    """A table with a row for each of some names, and an index of the same keys."""
+    dynamodb, table = client("dynamodb"), f"segmented-{os.getpid()}"
+    schema = [
+        {"AttributeName": "name", "KeyType": "HASH"},
+        {"AttributeName": "version", "KeyType": "RANGE"},
+    ]
+    dynamodb.create_table(
+        TableName=table,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=schema,
+        AttributeDefinitions=[
+            {"AttributeName": key["AttributeName"], "AttributeType": "S"} for key in schema
+        ],
+        GlobalSecondaryIndexes=[
+            {"IndexName": "names", "KeySchema": schema, "Projection": {"ProjectionType": "ALL"}}
+        ],
+    )
+    for number in range(20):
+        dynamodb.put_item(
+            TableName=table, Item={"name": {"S": f"n{number}"}, "version": {"S": "1"}}
+        )
+    yield table
+    dynamodb.delete_table(TableName=table)
+
+
+@pytest.mark.parametrize("of", [{}, {"IndexName": "names"}])
+@pytest.mark.parametrize("version", ["0", "1", "\U0010ffff"])
+def test_a_parallel_scan_starts_within_its_segment(segmented, of, version):
+    """From a key that a scan returned (`1`) as from an invented one of the same name."""
+    dynamodb, seen = client("dynamodb"), 0
+    scan = {"TableName": segmented, "TotalSegments": SEGMENTS, **of}
+    for segment in range(SEGMENTS):
+        rows = dynamodb.scan(**scan, Segment=segment)["Items"]
+        seen += len(rows)
+        for place, row in enumerate(rows):
+            start = {"name": row["name"], "version": {"S": version}}
+            page = dynamodb.scan(**scan, Segment=segment, ExclusiveStartKey=start)
+            assert page["Items"] == (rows[place:] if version == "0" else rows[place + 1 :])
+            for other in set(range(SEGMENTS)) - {segment}:
+                with pytest.raises(dynamodb.exceptions.ClientError) as refused:
+                    dynamodb.scan(**scan, Segment=other, ExclusiveStartKey=start)
+                assert refused.value.response["Error"] == {
+                    "Code": "ValidationException",
+                    "Message": "The provided starting key is invalid: Invalid ExclusiveStartKey. "
+                    "Please use ExclusiveStartKey with correct Segment. "
+                    f"TotalSegments: {SEGMENTS} Segment: {other}",
+                }
+    assert seen == 20

@@ -24,7 +24,8 @@ def main(endpoint):
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "COFFER_STACK": STACK,
-        "COFFER_API_URL": f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/$default",
+        # Without the stage, as on AWS: curl signs a `$` as it is, AWS and the SDKs as `%24`.
+        "COFFER_API_URL": f"{endpoint}/_aws/execute-api/{outputs['ApiId']}",
     }
     for name, value in outputs.items():
         if name in OUTPUTS:

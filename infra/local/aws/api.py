@@ -3,10 +3,10 @@ become), paths decoded twice, requests limited in size, and one answer to every 
 
 import json
 import re
+from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
 import ministack.app
-from ministack.core.responses import json_response
 from ministack.services import apigateway
 from ministack.services.cloudformation import provisioners
 
@@ -29,13 +29,13 @@ def unescape(path):
 
 
 def decode_path(raw_path):
-    """The path that a function receives, as `rawPath` and in its path parameters.
+    """The path that a function receives as `rawPath`.
 
     Recorded from the service with payload format 2.0 (hotsock/voker on GitHub, pull request 8,
     vokerhttp/testdata/ingress-paths.json): AWS decodes twice. A `?` of the first pass ends the
-    path, one of the second does not; a `%` that the first pass leaves alone is refused, one that
-    the second leaves is delivered. Bytes that are not UTF-8 are not recorded: they become U+FFFD,
-    as in ministack.
+    path, one of the second does not; a stray `%` of the first pass is refused, one of the second
+    is delivered. Not recorded, and therefore as in ministack: path parameters are cut from this
+    path, and bytes that are not UTF-8 become U+FFFD.
     """
     once = unescape(raw_path.encode()).split(b"?")[0]
     return unescape(once).decode(errors="replace")
@@ -51,17 +51,24 @@ def head_size(method, target, headers):
     return sum(len(line.encode()) for line in (f"{method} {target} HTTP/1.1", *lines))
 
 
-def malformed(method, target, headers):
-    """The response to a request that AWS refuses before it looks for the caller, or None.
+def refusal(status):
+    """What an HTTP API answers itself."""
+    body = json.dumps({"message": HTTPStatus(status).phrase}).encode()
+    return status, {"Content-Type": "application/json"}, body
 
-    The 431 is from public reports; the quota's page names no status.
+
+def malformed(method, target, headers):
+    """The response to a request that is refused whoever sent it, or None.
+
+    A public report (backbencher.dev, 431 from API Gateway) names the status for the size; the page
+    of quotas names none. The 400 is recorded with the paths above.
     """
     if head_size(method, target, headers) > MAX_HEAD:
-        return json_response({"message": "Request Header Fields Too Large"}, 431)
+        return refusal(431)
     try:
         decode_path(target.split("?")[0])
     except InvalidPath:
-        return json_response({"message": "Bad Request"}, 400)
+        return refusal(400)
     return None
 
 
@@ -142,7 +149,7 @@ def install():
         # once, so a policy and a function can see different paths, as they may on AWS.
         denied = enforce(api_id, *arguments, **named)
         if denied and is_http_api(api_id):
-            return json_response({"message": "Forbidden"}, 403)
+            return refusal(403)
         return denied
 
     ministack.app._handle_execute_api_request = handle_request

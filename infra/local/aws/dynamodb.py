@@ -25,12 +25,11 @@ def outside_segment(request):
     Whether an item has the key does not matter. AWS does not document this; the message was
     recorded from the service (scylladb/scylladb on GitHub, pull request 9270).
     """
-    start, segment, total = (
-        request.get(field) for field in ("ExclusiveStartKey", "Segment", "TotalSegments")
-    )
-    if not start or segment is None:
+    start = request.get("ExclusiveStartKey")
+    if not start or "Segment" not in request:
         return None
-    table = dynamodb._tables[request["TableName"].split("/")[-1]]
+    segment, total = int(request["Segment"]), int(request["TotalSegments"])
+    table = dynamodb._tables[dynamodb._normalize_table_name(request["TableName"])]
     hash_key = dynamodb._resolve_index_keys(table, request.get("IndexName"))[0]
     if segment_of(start, hash_key, total) == segment:
         return None
