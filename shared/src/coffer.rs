@@ -95,6 +95,18 @@ impl From<Refusal> for Error {
                  or has a form that no credstash client writes. Restore the row, or put anew."
                     .into(),
             ),
+            Refusal::UnsupportedDigest => Self::Malformed(
+                "The digest of this version is not supported, so its integrity cannot be checked. \
+                 Supported are MD5, SHA (SHA-1), SHA224, SHA256, SHA384, SHA512, RIPEMD and \
+                 WHIRLPOOL. Put the secret again."
+                    .into(),
+            ),
+            Refusal::Ambiguous => Self::Malformed(
+                "This version was written by credstash or by rucredstash. Their readings differ, \
+                 and both are possible. Reseal the name in a run with `dialects`, which says whose \
+                 it is, or put the secret again."
+                    .into(),
+            ),
         }
     }
 }

@@ -35,6 +35,16 @@ impl Secret {
         self.text().is_some()
     }
 
+    /// Whether the bytes are a JSON object, such as `{"user": "app"}`. The value is parsed where it
+    /// lies: nothing of it is copied, except one byte for each level of nesting.
+    #[must_use]
+    pub fn is_json_object(&self) -> bool {
+        self.text().is_some_and(|text| {
+            text.trim_ascii_start().starts_with('{')
+                && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+        })
+    }
+
     /// The text, if it is text: for the documents that are answers.
     pub(crate) fn text(&self) -> Option<&str> {
         std::str::from_utf8(self.0.expose_secret()).ok()
@@ -139,6 +149,23 @@ mod tests {
     fn debug_shows_nothing() {
         assert_eq!(format!("{:?}", Secret::new(b"hunter2".to_vec())), "Secret(..)");
         assert_eq!(format!("{:?}", DataKey::new(vec![7; 64]).unwrap()), "DataKey(..)");
+    }
+
+    #[test]
+    fn only_a_whole_json_object_is_one() {
+        let is_object = |text: &str| Secret::new(text.into()).is_json_object();
+        for object in ["{}", " {\"a\": 1}\n", "\t\r\n{\"a\": [{}, null, \"\\u0041\"]}"] {
+            assert!(is_object(object), "{object}");
+        }
+        for other in
+            ["", "{", "[]", "1", "\"{}\"", "null", "{} {}", "{a: 1}", "{\"a\": 1,}", "${x}", "{}x"]
+        {
+            assert!(!is_object(other), "{other}");
+        }
+        assert!(!Secret::new(b"{\"a\": \"\xff\"}".to_vec()).is_json_object());
+        // Neither the stack nor the time grows with what somebody nests.
+        let deep = "[".repeat(100_000);
+        assert!(!is_object(&format!("{{\"a\": {deep}")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! get: one version of one secret, verified and opened.
 
 use crate::context::Context;
-use crate::envelope::{Dialect, Envelope};
+use crate::envelope::{Dialect, Envelope, is_stripped};
 use crate::error::Error;
 use crate::keys::Unwrapped;
 use crate::moment::Moment;
@@ -107,22 +107,38 @@ impl Coffer {
         if self.policy.legacy == Legacy::Refuse && !envelope.is_sealed() {
             return Err(Error::Unsealed);
         }
+        if is_stripped(row) {
+            return Err(Error::Integrity);
+        }
         let key = match self.keys()?.unwrap(envelope.wrapped_key(), context).await? {
             Unwrapped::Key(key) => key,
             Unwrapped::Foreign => return Err(Error::Foreign),
             Unwrapped::Unusable(error) => return Err(error),
-            Unwrapped::Refused => return Err(refused(row, &envelope, context)),
+            Unwrapped::Refused => return Err(refused(row, envelope.is_sealed(), context)),
         };
+        let sealed = envelope.is_sealed();
         let opened = envelope.open(&key)?;
+        // After the seal was verified: a context that was edited in the row is a broken seal.
+        if sealed && !is_sealed_with(row, context) {
+            return Err(refused(row, sealed, context));
+        }
         Ok((opened.secret, opened.dialect))
     }
 }
 
-/// Why KMS refused: the caller's context is another one, or the wrapped key was altered.
-fn refused(row: &Row, envelope: &Envelope<'_>, context: &Context) -> Error {
+/// Whether a sealed row was put with this encryption context. KMS compares it with the one under
+/// which the data key is wrapped, and whoever may call `ReEncrypt` can change that one.
+fn is_sealed_with(row: &Row, context: &Context) -> bool {
+    let sealed_with = row.get("context").and_then(Attribute::map);
+    sealed_with.map_or(context.is_empty(), |pairs| pairs == context.pairs())
+}
+
+/// Why a row does not open under `context`: the caller's context is not the one it was put with,
+/// or the wrapped key was altered.
+fn refused(row: &Row, sealed: bool, context: &Context) -> Error {
     let sealed_with = row.get("context").and_then(Attribute::map);
     match sealed_with {
-        Some(pairs) if envelope.is_sealed() => {
+        Some(pairs) if sealed => {
             // Not verified, for that takes the key. What put never wrote is not shown.
             if pairs == context.pairs() || Context::new(pairs.clone()).is_err() {
                 Error::Integrity
@@ -173,8 +189,7 @@ mod tests {
             if sealed {
                 row.insert("seal".to_owned(), text("AAAA"));
             }
-            let envelope = Envelope::parse(&row).unwrap();
-            refused(&row, &envelope, &Context::new(context(given)).unwrap())
+            refused(&row, sealed, &Context::new(context(given)).unwrap())
         };
         let web: &[_] = &[("app", "web")];
         assert_eq!(told(Some(web), true, web).code().name, "Integrity");

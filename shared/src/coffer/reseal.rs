@@ -33,12 +33,12 @@ impl Coffer {
         if row.contains_key("seal") {
             return Ok(Plan::Skip);
         }
-        // No other client writes these: somebody took the seal away, and may have changed the rest.
-        if row.contains_key("context") || row.contains_key("binary") {
+        if envelope::is_stripped(&row) {
             return Ok(Plan::Fail(Reason::Stripped));
         }
-        let Ok(envelope) = Envelope::parse(&row) else {
-            return Ok(Plan::Fail(Reason::Malformed));
+        let envelope = match Envelope::parse(&row) {
+            Ok(envelope) => envelope,
+            Err(refusal) => return Ok(Plan::Fail(reason(refusal))),
         };
         let (mut unwrapped, mut in_vain) = (None, InVain::default());
         for context in hints.contexts(&found.name) {
@@ -60,21 +60,15 @@ impl Coffer {
             return Ok(Plan::Fail(Reason::Unsealable));
         };
         let resealed = match examined {
-            Err(Refusal::Integrity) => return Ok(Plan::Fail(Reason::Integrity)),
-            Err(Refusal::Malformed) => return Ok(Plan::Fail(Reason::Malformed)),
+            Err(refusal) => return Ok(Plan::Fail(reason(refusal))),
             Ok(Examined::Ambiguous) => return Ok(Plan::Fail(Reason::Ambiguous)),
-            Ok(Examined::AsItIs(text)) => {
+            Ok(Examined::Contradicted) => return Ok(Plan::Fail(Reason::Dialect)),
+            Ok(Examined::AsItIs(secret)) => {
                 let mut whole = described;
-                for kept in ["key", "contents", "hmac"] {
+                for kept in ["key", "contents", "hmac", "digest"] {
                     whole.extend(row.get(kept).map(|value| (kept.to_owned(), value.clone())));
                 }
-                let digest = row.get("digest").cloned();
-                let digest = digest.unwrap_or_else(|| Attribute::Text("SHA256".to_owned()));
-                whole.insert("digest".to_owned(), digest);
-                if !text {
-                    whole.insert("binary".to_owned(), Attribute::Flag(true));
-                }
-                envelope::seal_over(&key, whole)
+                envelope::seal_over(&key, &secret, whole)
             }
             // What it would be is known without a key for it.
             Ok(Examined::Anew(_)) if dry_run => Ok(described),
@@ -145,6 +139,15 @@ impl Coffer {
             }
         }
         Ok(done)
+    }
+}
+
+/// Why a row that was not opened is left.
+fn reason(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::Integrity => Reason::Integrity,
+        Refusal::Malformed | Refusal::UnsupportedDigest => Reason::Malformed,
+        Refusal::Ambiguous => Reason::Ambiguous,
     }
 }
 

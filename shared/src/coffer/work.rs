@@ -78,6 +78,8 @@ pub enum Reason {
     Foreign,
     /// It may be two dialects', and nothing in it says which.
     Ambiguous,
+    /// It cannot be of the dialect that was named for it.
+    Dialect,
     /// It has what only sealed rows have, but no seal.
     Stripped,
     /// It has an attribute that no seal covers, or one of another type than Coffer reads.
@@ -104,6 +106,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Foreign => "foreign",
             Self::Ambiguous => "ambiguous",
+            Self::Dialect => "dialect",
             Self::Stripped => "stripped",
             Self::Unsealable => "unsealable",
             Self::TooLarge => "too-large",

@@ -1,0 +1,248 @@
+//! Decides how a row without a seal is read. `get` and `reseal` both ask [`read`], so that a value
+//! is never sealed other than it is returned.
+//!
+//! Three counters are in use, and no row says which one encrypted it:
+//!
+//! | dialect | first block | counter |
+//! |---|---|---|
+//! | credstash | `00..01` | 128 bits, big-endian |
+//! | Haskell's `credentials` | `00..00` | 128 bits, big-endian |
+//! | rucredstash | `00..01` | 32 bits, little-endian, in the first four bytes |
+//!
+//! The attributes tell the first two apart. credstash and rucredstash agree on the first 16 bytes
+//! of a value. Beyond them, a row is rucredstash's only if its attributes allow it (see
+//! [`allows_rucredstash`]) and the little-endian reading is UTF-8, because rucredstash stores text.
+
+use aes::Aes256;
+use aes::cipher::{KeyIvInit, StreamCipher};
+
+use super::{Dialect, Refusal};
+use crate::name::Revision;
+use crate::row::{Attribute, Row};
+use crate::secret::{DataKey, Secret};
+
+/// credstash's first counter block: `Counter.new(128)` begins at 1.
+const ONE: [u8; 16] = 1_u128.to_be_bytes();
+/// The first counter block of Haskell's `credentials`.
+const ZERO: [u8; 16] = [0; 16];
+/// The bytes on which credstash and rucredstash agree: the first block.
+const SHARED: usize = 16;
+
+/// The dialects that the attributes of a row without a seal allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Raw bytes: Haskell's `credentials`.
+    Raw,
+    /// Base64: credstash's.
+    Base64,
+    /// Base64 with the attributes that Haskell's `credentials` writes.
+    Base64OfHaskell,
+    /// Base64 with the attributes that rucredstash writes: its row or credstash's.
+    Base64OfRucredstash,
+}
+
+impl Form {
+    /// The form of a row without a seal. `raw` says that `contents` is B.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] where `contents` is B and the other attributes are not those of
+    /// Haskell's `credentials`: no other client that is read here writes B.
+    pub(super) fn of(row: &Row, raw: bool) -> Result<Self, Refusal> {
+        match (raw, is_haskell(row)) {
+            (true, true) => Ok(Self::Raw),
+            (true, false) => Err(Refusal::Malformed),
+            (false, true) => Ok(Self::Base64OfHaskell),
+            (false, false) if allows_rucredstash(row) => Ok(Self::Base64OfRucredstash),
+            (false, false) => Ok(Self::Base64),
+        }
+    }
+}
+
+/// Whether `hmac`, `digest` and `revision` are as Haskell's `credentials` writes them: `hmac` is S,
+/// there is no `digest`, and `revision` is B of at least seven ASCII hexadecimal characters.
+fn is_haskell(row: &Row) -> bool {
+    let revision = row.get("revision").and_then(Attribute::bytes).and_then(Revision::stored);
+    row.get("hmac").and_then(Attribute::text).is_some()
+        && !row.contains_key("digest")
+        && revision.is_some_and(|revision| {
+            let text = revision.as_str();
+            text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+}
+
+/// Whether rucredstash may have written a row: every version with the little-endian counter writes
+/// `hmac` as B and one of these names as `digest`.
+fn allows_rucredstash(row: &Row) -> bool {
+    let digest = row.get("digest").and_then(Attribute::text);
+    row.get("hmac").and_then(Attribute::bytes).is_some()
+        && matches!(digest, Some("SHA1" | "SHA256" | "SHA384" | "SHA512"))
+}
+
+/// What a row without a seal says.
+pub(super) enum Reading {
+    /// This dialect's value, because no other reading is possible.
+    One(Dialect, Secret),
+    /// credstash's or rucredstash's, which give the same bytes.
+    Same(Secret),
+    /// credstash's or rucredstash's, which give different bytes, and both are possible.
+    Either {
+        /// The big-endian reading.
+        credstash: Secret,
+        /// The little-endian reading. It is text.
+        rucredstash: Secret,
+    },
+}
+
+/// Reads a ciphertext whose MAC was verified.
+///
+/// Where the attributes allow rucredstash and the value is longer than 16 bytes:
+///
+/// | big-endian | little-endian | reading |
+/// |---|---|---|
+/// | any | not text | credstash's |
+/// | text | text | either's |
+/// | not text | text by chance? | either's |
+/// | not text | text beyond chance | rucredstash's |
+///
+/// Text is UTF-8. [`is_beyond_chance`] says what chance may explain.
+///
+/// # Errors
+/// [`Refusal::Integrity`] where the value is not text and the counter of the dialect whose
+/// attribute types were changed gives text: `contents` was changed from S to B, or from B to S.
+pub(super) fn read(key: &DataKey, contents: Vec<u8>, form: Form) -> Result<Reading, Refusal> {
+    match form {
+        Form::Raw => {
+            let secret = unless_retyped(key, contents, ZERO, ONE)?;
+            Ok(Reading::One(Dialect::CredentialsHaskell, secret))
+        }
+        Form::Base64OfHaskell => {
+            let secret = unless_retyped(key, contents, ONE, ZERO)?;
+            Ok(Reading::One(Dialect::Credstash, secret))
+        }
+        Form::Base64 => Ok(Reading::One(Dialect::Credstash, big(key, contents, ONE))),
+        Form::Base64OfRucredstash if contents.len() <= SHARED => {
+            Ok(Reading::Same(big(key, contents, ONE)))
+        }
+        Form::Base64OfRucredstash => {
+            let rucredstash = little(key, contents.clone());
+            let credstash = big(key, contents, ONE);
+            Ok(if !rucredstash.is_text() {
+                Reading::One(Dialect::Credstash, credstash)
+            } else if !credstash.is_text() && is_beyond_chance(&rucredstash) {
+                Reading::One(Dialect::RucredstashLe32, rucredstash)
+            } else {
+                Reading::Either { credstash, rucredstash }
+            })
+        }
+    }
+}
+
+/// The value under the counter that begins at `own`, unless only the one at `other` gives text.
+fn unless_retyped(
+    key: &DataKey,
+    contents: Vec<u8>,
+    own: [u8; 16],
+    other: [u8; 16],
+) -> Result<Secret, Refusal> {
+    let retyped = contents.clone();
+    let secret = big(key, contents, own);
+    if !secret.is_text() && big(key, retyped, other).is_text() {
+        return Err(Refusal::Integrity);
+    }
+    Ok(secret)
+}
+
+/// Whether random bytes would be this text less than once in 2^21 times.
+///
+/// A value that is not text has a little-endian reading whose bytes beyond the first 16 are random.
+/// One such byte is ASCII without control characters in 98 of 256 cases (tab, line feed and
+/// carriage return count as no control characters here), so 16 of them are in one of 2^22. With
+/// characters of several bytes, each byte more makes it 0.47 times as likely, and 20 bytes are
+/// text in one of 2^21.
+fn is_beyond_chance(secret: &Secret) -> bool {
+    let Some(text) = secret.text() else { return false };
+    let tail = text.as_bytes().get(SHARED..).unwrap_or_default();
+    let enough = if tail.is_ascii() { 16 } else { 20 };
+    let mut characters =
+        text.char_indices().filter(|(start, c)| start + c.len_utf8() > SHARED).map(|(_, c)| c);
+    tail.len() >= enough && characters.all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r'))
+}
+
+/// AES-256-CTR with a 128-bit big-endian counter (NIST SP 800-38A, 6.5), in place.
+fn ctr_be(key: &DataKey, first_block: [u8; 16], bytes: &mut [u8]) {
+    ctr::Ctr128BE::<Aes256>::new(key.encryption().into(), (&first_block).into())
+        .apply_keystream(bytes);
+}
+
+/// Encrypts or decrypts in place, as credstash does. Every sealed row is encrypted so.
+pub(super) fn crypt(key: &DataKey, bytes: &mut [u8]) {
+    ctr_be(key, ONE, bytes);
+}
+
+fn big(key: &DataKey, mut contents: Vec<u8>, first_block: [u8; 16]) -> Secret {
+    ctr_be(key, first_block, &mut contents);
+    Secret::new(contents)
+}
+
+/// AES-256-CTR as rucredstash has it since 0.9.1: a 32-bit little-endian counter in front of a
+/// block that ends in 1.
+fn little(key: &DataKey, mut contents: Vec<u8>) -> Secret {
+    ctr::Ctr32LE::<Aes256>::new(key.encryption().into(), (&ONE).into())
+        .apply_keystream(&mut contents);
+    Secret::new(contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many strings of each length are UTF-8 without control characters, as shares of all.
+    fn shares_of_text(longest: usize) -> Vec<f64> {
+        let mut shares = vec![1.0_f64];
+        for length in 1..=longest {
+            // Characters of one to four bytes, and how many of them are no control characters.
+            let characters = [(1, 98.0), (2, 1920.0 - 32.0), (3, 61_440.0), (4, 1_048_576.0)];
+            let of_length = characters
+                .into_iter()
+                .filter(|(bytes, _)| *bytes <= length)
+                .map(|(bytes, count): (usize, f64)| {
+                    shares[length - bytes] * count / 256_f64.powi(i32::try_from(bytes).unwrap())
+                })
+                .sum();
+            shares.push(of_length);
+        }
+        shares
+    }
+
+    #[test]
+    fn what_is_beyond_chance_is_as_rare_as_documented() {
+        let shares = shares_of_text(64);
+        assert!((98.0_f64 / 256.0).powi(16) < 2_f64.powi(-22));
+        // The first of 20 bytes may be the rest of a character that began in the first block.
+        let straddling = (0..=3).map(|rest| 0.25_f64.powi(rest) * shares[20 - rest as usize]);
+        assert!(straddling.sum::<f64>() < 2_f64.powi(-21));
+        assert!(shares[20] < 2_f64.powi(-21));
+        assert!(shares.windows(2).skip(4).all(|pair| pair[1] < 0.48 * pair[0]));
+    }
+
+    #[test]
+    fn a_long_tail_without_control_characters_is_beyond_chance() {
+        let text = |tail: &str| Secret::new(format!("sixteen letters.{tail}").into_bytes());
+        for (tail, beyond) in [
+            ("", false),
+            ("fifteen letters", false),
+            ("sixteen letters!", true),
+            ("tab\tand\r\nline feed", true),
+            ("sixteen letters\u{7}", false),
+            ("sixteen letters and a control\u{85}", false),
+            ("sixteen and öö.", false),
+            ("nineteen and öööö.", true),
+        ] {
+            assert_eq!(is_beyond_chance(&text(tail)), beyond, "{tail:?}");
+        }
+        // The character across the boundary counts.
+        let across = Secret::new("fifteen letters\u{85}sixteen letters!xxxxx".into());
+        assert!(!is_beyond_chance(&across));
+        assert!(!is_beyond_chance(&Secret::new(vec![0xff; 64])));
+    }
+}

@@ -1,0 +1,565 @@
+//! Rows of every client that writes the table: each is read as its client wrote it, or refused.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::collections::BTreeMap;
+
+use aes::Aes256;
+use aes::cipher::{KeyIvInit, StreamCipher};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use coffer::envelope::{
+    Dialect, Envelope, Examined, Refusal, is_stripped, seal, seal_over, wrapped_key,
+};
+use coffer::row::{Attribute, Row};
+use coffer::secret::{DataKey, Secret, reveal};
+use hmac::{EagerHash, Hmac, KeyInit, Mac};
+use proptest::prelude::*;
+
+const ONE: [u8; 16] = 1_u128.to_be_bytes();
+const ZERO: [u8; 16] = [0; 16];
+/// The wrapped key of every row here. It is as long as KMS makes them.
+const WRAPPED: [u8; 225] = [0xa5; 225];
+
+const SHA2: &[Option<&str>] =
+    &[Some("SHA224"), Some("SHA256"), Some("SHA384"), Some("SHA512"), None];
+const EVERY: &[Option<&str>] = &[
+    Some("MD5"),
+    Some("RIPEMD"),
+    Some("SHA"),
+    Some("SHA224"),
+    Some("SHA256"),
+    Some("SHA384"),
+    Some("SHA512"),
+    Some("WHIRLPOOL"),
+    None,
+];
+const SPELLED: &[Option<&str>] =
+    &[Some("sha1"), Some("sha-256"), Some("sha256"), Some("SHA-512"), Some("sha512"), Some("md5")];
+const SHA256: &[Option<&str>] = &[None, Some("sha256")];
+const NONE: &[Option<&str>] = &[None];
+const RUST: &[Option<&str>] = &[Some("SHA1"), Some("SHA256"), Some("SHA384"), Some("SHA512")];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Counter {
+    Big,
+    Little,
+    Zero,
+}
+
+/// How a MAC is stored: as S or as B.
+#[derive(Clone, Copy, Debug)]
+enum MacForm {
+    Text,
+    UpperText,
+    Bytes,
+}
+use MacForm::{Bytes, Text, UpperText};
+
+/// How one client writes.
+#[derive(Debug)]
+struct Client {
+    name: &'static str,
+    counter: Counter,
+    hmac: MacForm,
+    digests: &'static [Option<&'static str>],
+    /// The columns of its base64, and what ends a line. None for one line.
+    lines: Option<(usize, &'static str)>,
+}
+
+const fn client(
+    name: &'static str,
+    hmac: MacForm,
+    digests: &'static [Option<&'static str>],
+) -> Client {
+    Client { name, counter: Counter::Big, hmac, digests, lines: None }
+}
+
+const CLIENTS: &[Client] = &[
+    client("credstash on Python 3", Bytes, EVERY),
+    client("credstash on Python 2", Text, EVERY),
+    client("nodecredstash", Text, SPELLED),
+    client("node-credstasher", Text, SHA256),
+    client("unicreds", Bytes, NONE),
+    client("an older unicreds", Text, NONE),
+    client("jcredstash", Text, NONE),
+    client("one with the MAC in upper case", UpperText, SHA2),
+    Client { lines: Some((60, "\n")), ..client("rcredstash", Text, NONE) },
+    Client { lines: Some((76, "\r\n")), ..client("one with MIME's base64", Text, NONE) },
+    Client { counter: Counter::Little, ..client("rucredstash", Bytes, RUST) },
+    Client { counter: Counter::Zero, ..client("Haskell's credentials", Text, NONE) },
+];
+
+fn mac<D: EagerHash>(key: &[u8], contents: &[u8]) -> String
+where
+    Hmac<D>: Mac + KeyInit,
+{
+    let mac = <Hmac<D> as KeyInit>::new_from_slice(key).unwrap();
+    hex::encode(mac.chain_update(contents).finalize().into_bytes())
+}
+
+fn mac_with(digest: Option<&str>, key: &[u8], contents: &[u8]) -> String {
+    let name = digest.unwrap_or("SHA256").to_uppercase().replace('-', "");
+    match name.as_str() {
+        "MD5" => mac::<md5::Md5>(key, contents),
+        "RIPEMD" => mac::<ripemd::Ripemd160>(key, contents),
+        "SHA" | "SHA1" => mac::<sha1::Sha1>(key, contents),
+        "SHA224" => mac::<sha2::Sha224>(key, contents),
+        "SHA256" => mac::<sha2::Sha256>(key, contents),
+        "SHA384" => mac::<sha2::Sha384>(key, contents),
+        "SHA512" => mac::<sha2::Sha512>(key, contents),
+        "WHIRLPOOL" => mac::<whirlpool::Whirlpool>(key, contents),
+        other => panic!("{other}"),
+    }
+}
+
+fn crypt(counter: Counter, key: &[u8], bytes: &mut [u8]) {
+    let key: [u8; 32] = key[..32].try_into().unwrap();
+    match counter {
+        Counter::Big => {
+            ctr::Ctr128BE::<Aes256>::new(&key.into(), &ONE.into()).apply_keystream(bytes);
+        }
+        Counter::Zero => {
+            ctr::Ctr128BE::<Aes256>::new(&key.into(), &ZERO.into()).apply_keystream(bytes);
+        }
+        Counter::Little => {
+            ctr::Ctr32LE::<Aes256>::new(&key.into(), &ONE.into()).apply_keystream(bytes);
+        }
+    }
+}
+
+impl Client {
+    fn base64(&self, bytes: &[u8]) -> Attribute {
+        let text = BASE64_STANDARD.encode(bytes);
+        let Some((columns, end)) = self.lines else { return Attribute::Text(text) };
+        let lines = text.as_bytes().chunks(columns).map(|line| std::str::from_utf8(line).unwrap());
+        Attribute::Text(lines.flat_map(|line| [line, end]).collect())
+    }
+
+    /// A row as the client writes it.
+    fn row(&self, key: &[u8], plaintext: &[u8], digest: Option<&str>) -> Row {
+        let text = |text: &str| Attribute::Text(text.to_owned());
+        let mut contents = plaintext.to_vec();
+        crypt(self.counter, key, &mut contents);
+        let hex = mac_with(digest, &key[32..], &contents);
+        let hmac = match self.hmac {
+            Text => Attribute::Text(hex),
+            UpperText => Attribute::Text(hex.to_uppercase()),
+            Bytes => Attribute::Bytes(hex.into_bytes()),
+        };
+        let mut row = Row::from(
+            [("name", text("n")), ("version", text("0000000000000000001")), ("hmac", hmac)]
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+        let mut add = |name: &str, value| row.insert(name.to_owned(), value);
+        if self.counter == Counter::Zero {
+            add("key", Attribute::Bytes(WRAPPED.to_vec()));
+            add("contents", Attribute::Bytes(contents));
+            add("revision", Attribute::Bytes(b"d2bc0c9".to_vec()));
+        } else {
+            add("key", self.base64(&WRAPPED));
+            add("contents", self.base64(&contents));
+        }
+        if let Some(digest) = digest {
+            add("digest", text(digest));
+        }
+        row
+    }
+
+    /// Whether its rows have what rucredstash writes.
+    fn looks_like_rucredstash(&self, digest: Option<&str>) -> bool {
+        matches!(self.hmac, Bytes) && RUST.contains(&digest) && digest.is_some()
+    }
+}
+
+fn the(name: &str) -> &'static Client {
+    CLIENTS.iter().find(|client| client.name == name).unwrap()
+}
+
+fn bytes(value: &Secret) -> Vec<u8> {
+    let mut json = Vec::new();
+    reveal(value, &mut serde_json::Serializer::new(&mut json)).unwrap();
+    let answer: BTreeMap<String, String> = serde_json::from_slice(&json).unwrap();
+    match (answer.get("secret"), answer.get("secret_base64")) {
+        (Some(text), None) => text.clone().into_bytes(),
+        (None, Some(base64)) => {
+            let bytes = BASE64_STANDARD.decode(base64).unwrap();
+            assert!(std::str::from_utf8(&bytes).is_err());
+            bytes
+        }
+        both => panic!("{both:?}"),
+    }
+}
+
+fn open(row: &Row, key: &[u8]) -> Result<(Vec<u8>, Option<Dialect>), Refusal> {
+    let opened = Envelope::parse(row)?.open(&DataKey::new(key.to_vec()).unwrap())?;
+    Ok((bytes(&opened.secret), opened.dialect))
+}
+
+fn examine(row: &Row, key: &[u8], dialect: Option<Dialect>) -> Result<Examined, Refusal> {
+    Envelope::parse(row)?.examine(&DataKey::new(key.to_vec()).unwrap(), dialect)
+}
+
+/// What a row becomes with a seal, under the same data key.
+fn resealed(row: &Row, key: &[u8], dialect: Option<Dialect>) -> Result<Option<Row>, Refusal> {
+    let data_key = DataKey::new(key.to_vec()).unwrap();
+    Ok(match examine(row, key, dialect)? {
+        Examined::AsItIs(secret) => Some(seal_over(&data_key, &secret, row.clone()).unwrap()),
+        Examined::Anew(secret) => {
+            let mut described = row.clone();
+            for part in ["contents", "hmac", "digest"] {
+                described.remove(part);
+            }
+            let mut sealed = seal(&data_key, &secret, described).unwrap();
+            sealed.insert("key".to_owned(), Attribute::Text("AAAA".to_owned()));
+            Some(sealed)
+        }
+        Examined::Ambiguous | Examined::Contradicted => None,
+    })
+}
+
+fn kind(examined: &Result<Examined, Refusal>) -> &'static str {
+    match examined {
+        Ok(Examined::AsItIs(_)) => "as it is",
+        Ok(Examined::Anew(_)) => "anew",
+        Ok(Examined::Ambiguous) => "ambiguous",
+        Ok(Examined::Contradicted) => "contradicted",
+        Err(Refusal::Integrity) => "Integrity",
+        Err(Refusal::Ambiguous) => "Ambiguous",
+        Err(Refusal::Malformed | Refusal::UnsupportedDigest) => "Malformed",
+    }
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok()
+}
+
+/// What a plaintext becomes when it is written by one counter and read by another.
+fn misread(key: &[u8], plaintext: &[u8], written: Counter, read: Counter) -> Vec<u8> {
+    let mut bytes = plaintext.to_vec();
+    crypt(written, key, &mut bytes);
+    crypt(read, key, &mut bytes);
+    bytes
+}
+
+/// Opens, examines and seals the row of one client; whatever comes out are the bytes that went in.
+fn check(client: &Client, key: &[u8], plaintext: &[u8], digest: Option<&str>) {
+    let told = format!("{} {digest:?} {plaintext:x?}", client.name);
+    let row = client.row(key, plaintext, digest);
+    assert_eq!(wrapped_key(&row).unwrap(), WRAPPED, "{told}");
+    let opened = open(&row, key);
+    // The one exception: rucredstash's text that is text for credstash, too, is read as
+    // credstash's. Nothing is written then.
+    let either_text = client.counter == Counter::Little
+        && plaintext.len() > 16
+        && is_text(&misread(key, plaintext, Counter::Little, Counter::Big));
+    match &opened {
+        Ok((_, dialect)) if either_text => assert_eq!(*dialect, Some(Dialect::Credstash), "{told}"),
+        Ok((bytes, _)) => assert_eq!(bytes, plaintext, "{told}"),
+        Err(refusal) => {
+            let excused = match refusal {
+                Refusal::Ambiguous => client.looks_like_rucredstash(digest) && plaintext.len() > 16,
+                Refusal::Integrity => client.counter == Counter::Zero && !is_text(plaintext),
+                _ => false,
+            };
+            assert!(excused, "{told}: {refusal}");
+        }
+    }
+    let whose = match client.counter {
+        Counter::Big => Dialect::Credstash,
+        Counter::Little => Dialect::RucredstashLe32,
+        Counter::Zero => Dialect::CredentialsHaskell,
+    };
+    for dialect in [None, Some(whose)] {
+        let Ok(Some(sealed)) = resealed(&row, key, dialect) else {
+            // Whoever says whose it is has it sealed, unless the row denies it.
+            assert!(dialect.is_none() || opened.is_err(), "{told}");
+            continue;
+        };
+        assert!(!is_stripped(&sealed));
+        let mut stripped = sealed.clone();
+        stripped.remove("seal");
+        assert_eq!(is_stripped(&stripped), !is_text(plaintext), "{told}");
+        let hmac = sealed["hmac"].text().unwrap();
+        assert!(hmac.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{told}");
+        assert!(SHA2.contains(&sealed["digest"].text()), "{told}");
+        assert_eq!(open(&sealed, key), Ok((plaintext.to_vec(), None)), "{told}");
+    }
+}
+
+fn keys() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 64)
+}
+
+/// Random bytes; text whose end is not; text. Each of 0 to 64 bytes.
+fn values() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..=64),
+        ("[ -~]{16}", proptest::collection::vec(any::<u8>(), 0..=48)).prop_map(|(text, end)| [
+            text.into_bytes(),
+            end
+        ]
+        .concat()),
+        ("[ -~]{16}", proptest::collection::vec(any::<u8>(), 0..=3)).prop_map(|(text, end)| [
+            text.into_bytes(),
+            end
+        ]
+        .concat()),
+        "\\PC{0,21}".prop_map(String::into_bytes),
+        "[ -~]{0,64}".prop_map(String::into_bytes),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_any_client_wrote_is_returned_and_sealed_as_it_was_or_refused(
+        key in keys(),
+        value in values(),
+    ) {
+        for client in CLIENTS {
+            // rucredstash stores text only.
+            if client.counter == Counter::Little && !is_text(&value) {
+                continue;
+            }
+            for digest in client.digests {
+                check(client, &key, &value, *digest);
+            }
+        }
+    }
+}
+
+/// A data key.
+fn key() -> Vec<u8> {
+    (0..64).collect()
+}
+
+/// A data key, and seventeen bytes under it: whether they are text for credstash, which wrote them,
+/// and whether they are for rucredstash.
+fn seventeen(text: bool, misread_text: bool) -> (Vec<u8>, Vec<u8>) {
+    let last = if text { b'!' } else { 0xff };
+    let value = [b"sixteen letters.".as_slice(), &[last]].concat();
+    (0..=255_u8)
+        .map(|seed| [seed; 64].to_vec())
+        .find(|key| is_text(&misread(key, &value, Counter::Big, Counter::Little)) == misread_text)
+        .map(|key| (key, value))
+        .unwrap()
+}
+
+#[test]
+fn a_row_that_rucredstash_cannot_have_written_is_credstashs_whatever_its_bytes() {
+    let (key, value) = seventeen(false, true);
+    for (client, digest) in [
+        ("unicreds", None),
+        ("an older unicreds", None),
+        ("jcredstash", None),
+        ("credstash on Python 2", Some("SHA256")),
+        ("credstash on Python 3", Some("SHA224")),
+        ("credstash on Python 3", Some("SHA")),
+        ("nodecredstash", Some("sha256")),
+    ] {
+        let row = the(client).row(&key, &value, digest);
+        let expected = (value.clone(), Some(Dialect::Credstash));
+        assert_eq!(open(&row, &key), Ok(expected), "{client} {digest:?}");
+        let sealed = resealed(&row, &key, None).unwrap().unwrap();
+        assert_eq!(open(&sealed, &key), Ok((value.clone(), None)), "{client} {digest:?}");
+        assert_eq!(sealed["binary"], Attribute::Flag(true));
+    }
+}
+
+#[test]
+fn a_short_value_that_may_be_either_clients_is_not_guessed() {
+    for digest in ["SHA256", "SHA384", "SHA512"] {
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let row = the("credstash on Python 3").row(&key, &value, Some(digest));
+            let opened = open(&row, &key).map(|(bytes, dialect)| (bytes == value, dialect));
+            (opened, kind(&examine(&row, &key, None)))
+        };
+        let credstash = Ok((true, Some(Dialect::Credstash)));
+        // Binary for credstash, text for rucredstash.
+        assert_eq!(read(seventeen(false, true)), (Err(Refusal::Ambiguous), "ambiguous"));
+        // Text for both: what the table's own client stores is returned, and nothing is written.
+        assert_eq!(read(seventeen(true, true)), (credstash, "ambiguous"));
+        // Not text for rucredstash: credstash's, text or not.
+        assert_eq!(read(seventeen(true, false)), (credstash, "as it is"));
+        assert_eq!(read(seventeen(false, false)), (credstash, "as it is"));
+    }
+}
+
+#[test]
+fn a_long_text_of_rucredstash_is_told_from_the_row_alone() {
+    let long = b"thirty bytes and more of plain text, as people have it";
+    for digest in RUST {
+        let row = the("rucredstash").row(&key(), long, *digest);
+        let expected = (long.to_vec(), Some(Dialect::RucredstashLe32));
+        assert_eq!(open(&row, &key()), Ok(expected));
+        assert_eq!(kind(&examine(&row, &key(), None)), "anew");
+        // The attributes of another client: credstash's bytes, whatever they are.
+        let mut of_credstash = row.clone();
+        let hmac = String::from_utf8(row["hmac"].bytes().unwrap().to_vec()).unwrap();
+        of_credstash.insert("hmac".to_owned(), Attribute::Text(hmac));
+        let (value, dialect) = open(&of_credstash, &key()).unwrap();
+        assert_eq!(dialect, Some(Dialect::Credstash));
+        assert_eq!(value, misread(&key(), long, Counter::Little, Counter::Big));
+    }
+}
+
+#[test]
+fn an_owner_decides_what_may_be_either_and_nothing_else() {
+    let (credstash, rucredstash) = (Some(Dialect::Credstash), Some(Dialect::RucredstashLe32));
+    let haskell = Some(Dialect::CredentialsHaskell);
+    let python = the("credstash on Python 3");
+    let long = b"thirty bytes and more of plain text, as people have it".to_vec();
+    let sha256 = Some("SHA256");
+    for (client, (key, value), digest, as_credstash, as_rucredstash, as_haskell) in [
+        // Either's.
+        (python, seventeen(true, true), sha256, "as it is", "anew", "no"),
+        (python, seventeen(false, true), sha256, "as it is", "anew", "no"),
+        // The same bytes for both.
+        (python, (key(), b"short".to_vec()), sha256, "as it is", "as it is", "no"),
+        // credstash's, because the other reading is not text.
+        (python, (key(), long.clone()), sha256, "as it is", "no", "no"),
+        (python, seventeen(true, false), sha256, "as it is", "no", "no"),
+        // credstash's, because the attributes are not rucredstash's.
+        (python, seventeen(true, true), Some("SHA224"), "as it is", "no", "no"),
+        (python, (key(), b"short".to_vec()), None, "as it is", "no", "no"),
+        // rucredstash's, because credstash's reading would be noise.
+        (the("rucredstash"), (key(), long.clone()), sha256, "no", "anew", "no"),
+        (the("Haskell's credentials"), (key(), long.clone()), None, "no", "no", "anew"),
+    ] {
+        let row = client.row(&key, &value, digest);
+        for (dialect, expected) in
+            [(credstash, as_credstash), (rucredstash, as_rucredstash), (haskell, as_haskell)]
+        {
+            let expected = if expected == "no" { "contradicted" } else { expected };
+            let examined = examine(&row, &key, dialect);
+            assert_eq!(kind(&examined), expected, "{value:x?} {digest:?} {dialect:?}");
+        }
+    }
+    let row = python.row(&key(), &long, Some("SHA256"));
+    let sealed = resealed(&row, &key(), None).unwrap().unwrap();
+    assert_eq!(kind(&examine(&sealed, &key(), None)), "contradicted");
+}
+
+#[test]
+fn a_legacy_row_retyped_from_text_to_bytes_is_refused_and_the_other_way_round() {
+    let value = b"a password of some length";
+    let as_bytes = |row: &Row, name: &str| {
+        Attribute::Bytes(BASE64_STANDARD.decode(row[name].text().unwrap()).unwrap())
+    };
+    for (client, digest) in [
+        ("an older unicreds", None),
+        ("credstash on Python 2", Some("SHA256")),
+        ("credstash on Python 3", Some("SHA256")),
+    ] {
+        let mut row = the(client).row(&key(), value, digest);
+        for name in ["key", "contents"] {
+            row.insert(name.to_owned(), as_bytes(&row, name));
+        }
+        // The attributes are not Haskell's.
+        assert_eq!(open(&row, &key()), Err(Refusal::Malformed), "{client}");
+        assert_eq!(kind(&examine(&row, &key(), None)), "Malformed");
+        // Now they are.
+        let hmac = match &row["hmac"] {
+            Attribute::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
+            other => other.text().unwrap().to_owned(),
+        };
+        row.insert("hmac".to_owned(), Attribute::Text(hmac));
+        row.insert("revision".to_owned(), Attribute::Bytes(b"d2bc0c9".to_vec()));
+        row.remove("digest");
+        assert_eq!(open(&row, &key()), Err(Refusal::Integrity), "{client}");
+        assert_eq!(kind(&examine(&row, &key(), None)), "Integrity");
+        let hint = Some(Dialect::CredentialsHaskell);
+        assert_eq!(kind(&examine(&row, &key(), hint)), "Integrity");
+    }
+    let haskell = the("Haskell's credentials").row(&key(), value, None);
+    let mut row = haskell.clone();
+    for name in ["key", "contents"] {
+        let text = BASE64_STANDARD.encode(row[name].bytes().unwrap());
+        row.insert(name.to_owned(), Attribute::Text(text));
+    }
+    assert_eq!(open(&row, &key()), Err(Refusal::Integrity));
+    assert_eq!(kind(&examine(&row, &key(), None)), "Integrity");
+    // What Haskell's client never writes.
+    for (name, attribute) in [
+        ("digest", Some(Attribute::Text("SHA256".to_owned()))),
+        ("hmac", Some(Attribute::Bytes(haskell["hmac"].text().unwrap().into()))),
+        ("revision", None),
+        ("revision", Some(Attribute::Bytes(b"d2bc0c".to_vec()))),
+        ("revision", Some(Attribute::Bytes(b"no hex!".to_vec()))),
+        ("revision", Some(Attribute::Text("d2bc0c9".to_owned()))),
+    ] {
+        let mut row = haskell.clone();
+        row.remove(name);
+        row.extend(attribute.map(|attribute| (name.to_owned(), attribute)));
+        assert_eq!(open(&row, &key()), Err(Refusal::Malformed), "{name} {:?}", row.get(name));
+    }
+    assert_eq!(open(&haskell, &key()).unwrap().0, value);
+}
+
+#[test]
+fn white_space_in_base64_is_skipped_and_nothing_else_is() {
+    let row = the("credstash on Python 2").row(&key(), b"a password", Some("SHA256"));
+    for name in ["key", "contents"] {
+        let text = row[name].text().unwrap();
+        let with = |between: &str| {
+            let mut row = row.clone();
+            let text = format!("{between}{}{between}{}{between}", &text[..5], &text[5..]);
+            row.insert(name.to_owned(), Attribute::Text(text));
+            row
+        };
+        for space in [" ", "\t", "\n", "\r\n", "\u{b}", "\u{c}", " \n \n"] {
+            let opened = open(&with(space), &key()).map(|(bytes, _)| bytes);
+            assert_eq!(opened, Ok(b"a password".to_vec()), "{name} {space:?}");
+            assert_eq!(wrapped_key(&with(space)).unwrap(), WRAPPED);
+        }
+        for other in ["\0", "-", "\u{a0}", "\u{2028}", "=", "!"] {
+            assert_eq!(open(&with(other), &key()), Err(Refusal::Malformed), "{name} {other:?}");
+        }
+    }
+}
+
+#[test]
+fn an_unsupported_digest_is_told_apart() {
+    let mut row = the("credstash on Python 2").row(&key(), b"s", None);
+    for (digest, refusal) in [
+        (Attribute::Text("SHA3-256".to_owned()), Refusal::UnsupportedDigest),
+        (Attribute::Text("x".repeat(100_000)), Refusal::UnsupportedDigest),
+        (Attribute::Text(String::new()), Refusal::UnsupportedDigest),
+        (Attribute::Number("1".to_owned()), Refusal::Malformed),
+    ] {
+        row.insert("digest".to_owned(), digest);
+        assert_eq!(open(&row, &key()), Err(refusal));
+    }
+}
+
+#[test]
+fn what_has_marks_of_a_seal_and_no_seal_is_stripped() {
+    let row = the("credstash on Python 2").row(&key(), b"s", None);
+    assert!(!is_stripped(&row));
+    for mark in ["binary", "context", "json"] {
+        for value in [Attribute::Flag(true), Attribute::Map(BTreeMap::new()), Attribute::Foreign] {
+            let mut row = row.clone();
+            row.insert(mark.to_owned(), value);
+            assert!(is_stripped(&row), "{mark}");
+            row.insert("seal".to_owned(), Attribute::Text(String::new()));
+            assert!(!is_stripped(&row), "{mark}");
+        }
+    }
+}
+
+#[test]
+fn a_json_object_is_marked_when_it_is_sealed() {
+    let python = the("credstash on Python 2");
+    for (value, marked) in [("{\"user\": \"app\", \"password\": \"x\"}", true), ("[1]", false)] {
+        for digest in [Some("SHA"), Some("SHA256")] {
+            let row = python.row(&key(), value.as_bytes(), digest);
+            let sealed = resealed(&row, &key(), None).unwrap().unwrap();
+            let mark = sealed.get("json");
+            assert_eq!(mark, marked.then_some(&Attribute::Flag(true)), "{value} {digest:?}");
+            let mut edited = sealed.clone();
+            if edited.remove("json").is_none() {
+                edited.insert("json".to_owned(), Attribute::Flag(true));
+            }
+            assert_eq!(open(&edited, &key()), Err(Refusal::Integrity), "{value} {digest:?}");
+        }
+    }
+}
