@@ -62,7 +62,9 @@ def test_a_row_renamed_or_moved_to_another_version_is_refused(stack, name):
         {"context": {"app": "web", "more": "yes"}},
         {"context": None},
         {"binary": True},
+        {"json": True},
         {"digest": "SHA512"},
+        {"digest": "WHIRLPOOL"},
         {"digest": None},
         {"extra": "attribute"},
         {"extra": {"a": 1}},
@@ -115,16 +117,33 @@ def test_a_row_that_is_no_secret_is_malformed(stack, name):
     stack.put(name, "s")
     row = stack.row(name)
     for edit in ({"contents": None}, {"contents": 1}, {"key": None}, {"hmac": {"a": "b"}},
-                 {"contents": "not base64!"}, {"digest": "WHIRLPOOL"}):
+                 {"contents": "not base64!"}, {"digest": "BLAKE99"}):
         edited = {key: value for key, value in {**row, **edit}.items() if value is not None}
         stack.rows.put_item(Item=edited)
         for _, answer in stack.both("get", {"name": name}):
             assert answer.code == "Malformed", edit
 
 
-def test_without_its_seal_a_row_is_legacy(stack, name):
-    stack.put(name, "s")
+def test_a_row_without_its_seal_is_refused_while_anything_tells_of_it(stack, name):
+    context = {"app": "web"}
+    stack.put(name, '{"user": "app"}', context=context)
     row = stack.row(name)
+    assert row["json"] is True
     del row["seal"]
+    for removed in ((), ("context",), ("json",)):
+        left = {field: value for field, value in row.items() if field not in removed}
+        stack.rows.put_item(Item=left)
+        refused(stack, name, context=context)
+    # Then nothing tells it from a row of another client.
+    left = {field: value for field, value in row.items() if field not in ("context", "json")}
+    stack.rows.put_item(Item=left)
+    assert stack.get(name, context=context)["dialect"] == "credstash"
+
+
+def test_binary_without_its_seal_is_refused(stack, name):
+    stack.put(name, secret_base64=base64.b64encode(b"\xff").decode())
+    row = stack.row(name)
+    for field in ("seal", "context"):
+        del row[field]
     stack.rows.put_item(Item=row)
-    assert stack.get(name)["dialect"] == "credstash"
+    refused(stack, name)

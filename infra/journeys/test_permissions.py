@@ -360,6 +360,30 @@ def test_whoever_steals_a_functions_credentials_can_do_no_more_than_it(
     assert done == possible
 
 
+def test_a_data_key_that_was_moved_to_another_context_opens_nothing(stack, as_role, name):
+    """Whoever may re-encrypt chooses the new context; the row says which one it was put with."""
+    context, prefix, name = {"team": "payments"}, name, f"{name}/db"
+    stack.put(name, "s", context=context)
+    row = stack.row(name)
+    kms = as_role("rewrap").client("kms", config=ONCE)
+    for chosen in ({}, {"team": "mine"}):
+        moved = kms.re_encrypt(
+            CiphertextBlob=base64.b64decode(row["key"]),
+            SourceEncryptionContext=context,
+            DestinationKeyId=stack.key_arn,
+            DestinationEncryptionContext=chosen,
+        )["CiphertextBlob"]
+        stack.rows.put_item(Item={**row, "key": base64.b64encode(moved).decode()})
+        for _, answer in stack.both("get", {"name": name, "context": chosen}):
+            assert answer.code == "Forbidden"
+            assert '"team"' in answer.message and "payments" not in answer.message
+        for _, answer in stack.both("get", {"prefix": prefix, "context": chosen}):
+            assert answer.code == "Forbidden"
+        assert stack.invoke("get", {"name": name, "context": context}).code == "Integrity"
+    stack.rows.put_item(Item=row)
+    assert stack.get(name, context=context)["secret"] == "s"
+
+
 def test_the_names_index_has_nothing_to_open(stack, as_role, name):
     stack.put(name, "s", comment="c", context={"a": "b"}, ttl=60)
     items = as_role("list").client("dynamodb", config=ONCE).query(

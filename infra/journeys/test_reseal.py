@@ -10,7 +10,7 @@ import pytest
 import rotation
 from boto3.dynamodb.types import Binary
 from conftest import REGION, ROOT
-from legacy import Writer
+from legacy import CLIENTS, Writer
 from seal import seal_of
 
 VECTORS = json.loads((ROOT / "shared/tests/vectors.json").read_text())["vectors"]
@@ -76,6 +76,27 @@ class Rows:
         for number in range(3):
             put(writer.ambiguous(f"bad/ambiguous {number}"))
             self.bad[f"bad/ambiguous {number}"] = "ambiguous"
+        # Bytes that are not text, but that are with rucredstash's counter: what credstash wrote, but
+        # for the one form that rucredstash writes, too.
+        value = b"sixteen letters.\xff"
+        for client in CLIENTS:
+            name = f"client/{client}"
+            # So long that no other reading is text, and that base64 in lines has some.
+            text = "a password of theirs " * 5
+            put(writer.row(f"{name}/text", text, client))
+            self.good[f"{name}/text"] = (text.encode(), {})
+            if client == "credstash":
+                put(writer.ambiguous("bad/ambiguous bytes", value))
+                self.bad["bad/ambiguous bytes"] = "ambiguous"
+            else:
+                put(writer.ambiguous(f"{name}/bytes", value, client))
+                self.good[f"{name}/bytes"] = (value, {})
+        put(writer.row("client/RIPEMD", "with a removed digest", digest="RIPEMD"))
+        self.good["client/RIPEMD"] = (b"with a removed digest", {})
+        row = writer.row("bad/retyped", "a password of some length", "nodecredstash")
+        put(writer.retyped(row))
+        put({**writer.disguised(row), "name": "bad/disguised"})
+        self.bad |= {"bad/retyped": "malformed", "bad/disguised": "integrity"}
         put({**writer.row("bad/list", "s"), "tags": ["a", "b"]})
         put({**writer.row("bad/comment", "s"), "comment": 7})
         self.bad |= {"bad/list": "unsealable", "bad/comment": "unsealable"}
@@ -138,7 +159,8 @@ def test_every_dialect_is_given_a_seal_and_the_rest_is_left_to_the_byte(rows, km
             CiphertextBlob=base64.b64decode(resealed["key"]), EncryptionContext=resealed["context"]
         )["Plaintext"]
         assert resealed["seal"] == seal_of(data_key, resealed)
-        assert isinstance(resealed["hmac"], str) and resealed["digest"] not in ("SHA", "MD5")
+        assert isinstance(resealed["hmac"], str) and resealed["hmac"] == resealed["hmac"].lower()
+        assert resealed["digest"] in ("SHA224", "SHA256", "SHA384", "SHA512")
         for field in ("name", "version", "comment"):
             assert resealed.get(field) == row.get(field)
         if isinstance(row["contents"], Binary):
@@ -242,3 +264,20 @@ def test_the_owner_says_what_nobody_else_can(rows):
     hint = {"contexts": [{"name": "bad/context", "context": {"not": "known"}}]}
     assert stack.done("rotate", action="reseal", name="bad/context", **hint)["changed"] == 1
     assert stack.get("bad/context", context={"not": "known"})["secret"] == "s"
+
+
+def test_a_dialect_that_contradicts_the_row_changes_nothing(rows, kms):
+    stack, writer = rows.stack, Writer(kms, rows.key)
+    text = "so long that its other reading is not text by chance"
+    claims = {"claimed/credstash": "rucredstash-le32", "claimed/rucredstash": "credstash"}
+    for name in claims:
+        stack.rows.put_item(Item=writer.row(name, text, name.removeprefix("claimed/")))
+    before = {name: stack.versions_of(name) for name in claims}
+    dialects = [{"name": name, "dialect": dialect} for name, dialect in claims.items()]
+    rotation.run(stack, "reseal", dialects=dialects)
+    told = {name: reason for (name, _), reason in rotation.failures(stack, "reseal").items()}
+    assert [told[name] for name in claims] == ["dialect", "dialect"]
+    assert {name: stack.versions_of(name) for name in claims} == before
+    rotation.run(stack, "reseal")
+    for name in claims:
+        assert stack.get(name)["secret"] == text

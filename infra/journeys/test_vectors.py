@@ -7,6 +7,7 @@ import json
 import pytest
 from boto3.dynamodb.types import Binary
 from conftest import ROOT
+from legacy import CLIENTS, Writer
 
 VECTORS = json.loads((ROOT / "shared/tests/vectors.json").read_text())["vectors"]
 CONTEXT = {"vector": "yes"}
@@ -47,3 +48,43 @@ def test_a_row_opens_or_is_refused_as_its_file_says(stack, kms, name, vector, co
             revision = item["revision"].value.decode()
             assert answer.body["revision"] == revision
             assert stack.get(name, revision=revision, context=context)["revision"] == revision
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_another_client_wrote_is_returned_as_it_was_written(stack, kms, name, client):
+    """Text, and bytes that are not text but would be with rucredstash's counter."""
+    writer = Writer(kms, stack.key_arn)
+    stack.rows.put_item(Item=writer.row(name, "a password", client))
+    for _, got in stack.both("get", {"name": name}):
+        assert (got.body["secret"], got.body["dialect"]) == ("a password", "credstash")
+    value = b"sixteen letters.\xff"
+    stack.rows.put_item(Item=writer.ambiguous(name, value, client))
+    for origin, got in stack.both("get", {"name": name}):
+        if client == "credstash":
+            # Only this form may be rucredstash's.
+            assert (got.code, got.status) == ("Malformed", 400 if origin == "http" else None)
+            assert "dialects" in got.message
+            continue
+        assert got.body["dialect"] == "credstash" and "secret" not in got.body
+        assert base64.b64decode(got.body["secret_base64"]) == value
+
+
+def test_a_removed_digest_opens_and_an_unknown_one_is_told(stack, kms, name):
+    writer = Writer(kms, stack.key_arn)
+    row = writer.row(name, "sealed with RIPEMD", digest="RIPEMD")
+    stack.rows.put_item(Item=row)
+    for _, got in stack.both("get", {"name": name}):
+        assert got.body["secret"] == "sealed with RIPEMD"
+    stack.rows.put_item(Item={**row, "digest": "BLAKE99"})
+    for _, got in stack.both("get", {"name": name}):
+        assert got.code == "Malformed" and "digest" in got.message
+        assert "BLAKE99" not in got.message
+
+
+def test_a_legacy_row_retyped_from_text_to_bytes_is_refused(stack, kms, name):
+    writer = Writer(kms, stack.key_arn)
+    row = writer.row(name, "a password of some length", "nodecredstash")
+    for retyped, code in ((writer.retyped(row), "Malformed"), (writer.disguised(row), "Integrity")):
+        stack.rows.put_item(Item=retyped)
+        for _, got in stack.both("get", {"name": name}):
+            assert got.code == code

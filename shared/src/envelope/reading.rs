@@ -219,7 +219,8 @@ mod tests {
         let shares = shares_of_text(64);
         assert!((98.0_f64 / 256.0).powi(16) < 2_f64.powi(-22));
         // The first of 20 bytes may be the rest of a character that began in the first block.
-        let straddling = (0..=3).map(|rest| 0.25_f64.powi(rest) * shares[20 - rest as usize]);
+        let quarters = [1.0, 0.25, 0.0625, 0.015_625];
+        let straddling = quarters.iter().enumerate().map(|(rest, share)| share * shares[20 - rest]);
         assert!(straddling.sum::<f64>() < 2_f64.powi(-21));
         assert!(shares[20] < 2_f64.powi(-21));
         assert!(shares.windows(2).skip(4).all(|pair| pair[1] < 0.48 * pair[0]));
