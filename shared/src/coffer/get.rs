@@ -203,4 +203,20 @@ mod tests {
         let absurd = told(Some(&[(&planted, "")]), true, web);
         assert_eq!(absurd.code().name, "Integrity");
     }
+
+    #[test]
+    fn a_sealed_row_is_put_with_the_context_it_carries_and_no_other() {
+        let web: &[(&str, &str)] = &[("app", "web")];
+        let more: &[(&str, &str)] = &[("app", "web"), ("team", "payments")];
+        let holds = |stored: Option<&[(&str, &str)]>, given: &[(&str, &str)]| {
+            let stored = stored.map(|pairs| Attribute::Map(context(pairs)));
+            let row = stored.map(|map| ("context".to_owned(), map)).into_iter().collect();
+            is_sealed_with(&row, &Context::new(context(given)).unwrap())
+        };
+        assert!(holds(Some(web), web) && holds(Some(&[]), &[]) && holds(None, &[]));
+        for (stored, given) in [(web, &[] as &[_]), (web, more), (more, web), (&[], web)] {
+            assert!(!holds(Some(stored), given), "{stored:?} {given:?}");
+        }
+        assert!(!holds(None, web));
+    }
 }
