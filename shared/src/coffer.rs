@@ -113,7 +113,7 @@ impl From<Refusal> for Error {
 
 fn unset(what: &'static str) -> Error {
     Error::Unavailable {
-        message: "The function lacks a setting. Ask the stack's operator: the function's log \
+        message: "A setting of the function is missing. Ask the stack's operator: the function's log \
                   names it."
             .into(),
         source: what.into(),

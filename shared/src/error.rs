@@ -118,6 +118,25 @@ impl Error {
         }
     }
 
+    /// The same error, about one entry of the list that a request carries under `list`.
+    #[must_use]
+    pub fn in_entry(self, list: &str, place: usize) -> Self {
+        match self {
+            // It has a place already.
+            Self::Several(groups) => Self::Several(groups),
+            error => Self::several([(format!("{list}[{place}]"), error)]),
+        }
+    }
+
+    /// More secrets than one transaction can write.
+    pub(crate) fn too_many_secrets() -> Self {
+        Self::TooLarge(
+            "At most 50 secrets are put at once, 49 with a `token`: that is DynamoDB's limit. \
+             Put the others in another request."
+                .into(),
+        )
+    }
+
     /// The secrets it is about, if it is about several.
     #[must_use]
     pub fn names(&self) -> Option<String> {
@@ -138,7 +157,8 @@ impl Error {
 
     /// What went wrong with each of several secrets, by their names. It has the code of what is
     /// worst: what AWS did not do, then what the operator must mend, then what the caller can.
-    pub(crate) fn several(failed: impl IntoIterator<Item = (String, Self)>) -> Self {
+    #[must_use]
+    pub fn several(failed: impl IntoIterator<Item = (String, Self)>) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         for (name, error) in failed {
             let message = error.to_string();

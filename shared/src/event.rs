@@ -1,15 +1,14 @@
 //! Where a request came from, HTTP or direct invoke, and how its answer goes back there.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
 
-use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
-use aws_lambda_events::encodings::Body as HttpBody;
-use aws_lambda_events::http::HeaderValue;
-use aws_lambda_events::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use lambda_runtime::Diagnostic;
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -116,7 +115,8 @@ impl Received {
         // called.
         match direct {
             Ok(fields) if fields.has("requestContext") => {
-                let event: Result<ApiGatewayV2httpRequest, _> = serde_json::from_str(&payload);
+                drop(fields);
+                let event: Result<HttpEvent, _> = serde_json::from_str(&payload);
                 let event = event.map_err(|_| {
                     Error::Malformed("The event is no HTTP API event of payload format 2.0.".into())
                 });
@@ -134,15 +134,133 @@ impl Origin {
     ///
     /// # Errors
     /// [`FunctionError`] for a direct caller; an HTTP caller gets every error as a response.
-    pub fn reply(self, result: Result<Answer, Error>) -> Result<Box<RawValue>, FunctionError> {
+    pub fn reply(self, result: Result<Answer, Error>) -> Result<Reply, FunctionError> {
         match self {
-            Self::Http => {
-                let response = result.map_or_else(|error| refusal(&error), http);
-                raw(&response).map_err(FunctionError::from)
-            }
-            Self::Direct => result.and_then(direct).map_err(FunctionError::from),
+            Self::Http => Ok(Reply::Http(result.map_or_else(|error| refusal(&error), http))),
+            Self::Direct => result.and_then(direct).map(Reply::from).map_err(FunctionError::from),
         }
     }
+}
+
+/// What goes back to Lambda. It is written as JSON once, by the runtime, and wiped when dropped.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// To a direct caller.
+    Direct(Wiped),
+    /// To the HTTP API.
+    Http(Response),
+}
+
+impl From<Box<RawValue>> for Reply {
+    fn from(json: Box<RawValue>) -> Self {
+        Self::Direct(Wiped(json))
+    }
+}
+
+/// JSON that is wiped when dropped.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Wiped(Box<RawValue>);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        String::from(Box::<str>::from(std::mem::take(&mut self.0))).zeroize();
+    }
+}
+
+/// A response in payload format 2.0.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    status_code: u16,
+    headers: Headers,
+    #[serde(serialize_with = "as_text")]
+    body: Zeroizing<String>,
+    is_base64_encoded: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Headers {
+    content_type: &'static str,
+    cache_control: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<&'static str>,
+}
+
+fn as_text<S: Serializer>(text: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+/// What a request is made of in an HTTP API event, payload format 2.0. Nothing else of the event
+/// is kept: whoever may invoke the function can send one with a hundred thousand headers.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HttpEvent {
+    route_key: Option<String>,
+    raw_query_string: Option<String>,
+    #[serde(default, deserialize_with = "few")]
+    path_parameters: HashMap<String, String>,
+    request_context: RequestContext,
+    body: Option<String>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+}
+
+#[derive(Deserialize)]
+struct RequestContext {
+    authorizer: Option<Authorizer>,
+    #[serde(rename = "http")]
+    _http: Http,
+}
+
+#[derive(Deserialize)]
+struct Authorizer {
+    iam: Option<Iam>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Iam {
+    user_arn: Option<String>,
+}
+
+/// The mark of a real event.
+#[derive(Deserialize)]
+struct Http {
+    #[serde(rename = "method")]
+    _method: String,
+}
+
+/// Path parameters: no route has more than two.
+fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HashMap<String, String>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = HashMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of text")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(HashMap::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            const MOST: usize = 8;
+            let mut parameters = HashMap::new();
+            while let Some((name, value)) = map.next_entry()? {
+                if parameters.len() == MOST || parameters.insert(name, value).is_some() {
+                    return Err(A::Error::custom("too many path parameters"));
+                }
+            }
+            Ok(parameters)
+        }
+    }
+
+    deserializer.deserialize_any(Few)
 }
 
 impl From<Error> for FunctionError {
@@ -152,13 +270,13 @@ impl From<Error> for FunctionError {
 }
 
 /// The ARN that the API's IAM authorizer found.
-fn caller(event: &ApiGatewayV2httpRequest) -> Option<String> {
+fn caller(event: &HttpEvent) -> Option<String> {
     const MOST: usize = 2048;
     let iam = event.request_context.authorizer.as_ref()?.iam.as_ref()?;
     iam.user_arn.clone().filter(|arn| (1..=MOST).contains(&arn.len()))
 }
 
-fn merged(event: ApiGatewayV2httpRequest) -> Result<Fields, Error> {
+fn merged(event: HttpEvent) -> Result<Fields, Error> {
     let mut fields = Fields::default();
     let route = event.route_key.as_deref().and_then(|route| route.split_once(" /"));
     fields.set_resource(route.and_then(|(_, path)| path.split('/').next()));
@@ -227,52 +345,41 @@ fn direct(answer: Answer) -> Result<Box<RawValue>, Error> {
     }
 }
 
-fn http(answer: Answer) -> ApiGatewayV2httpResponse {
+fn http(answer: Answer) -> Response {
     match answer.body {
-        Body::Json(json) => {
-            let json = String::from(Box::<str>::from(json));
-            response(200, "application/json", HttpBody::Text(json))
-        }
+        Body::Json(json) => response(200, "application/json", Box::<str>::from(json).into()),
         Body::Bare(secret) => text(secret, "text/plain; charset=utf-8"),
         Body::Document(secret, media) => text(secret, media),
     }
 }
 
-fn text(secret: Secret, media: &'static str) -> ApiGatewayV2httpResponse {
+fn text(secret: Secret, media: &'static str) -> Response {
     match String::from_utf8(secret.into_bytes()) {
-        Ok(text) => response(200, media, HttpBody::Text(text)),
+        Ok(text) => response(200, media, text),
         Err(bytes) => {
-            let mut bytes = bytes.into_bytes();
-            let encoded = BASE64_STANDARD.encode(&bytes);
-            bytes.zeroize();
-            let body = HttpBody::Text(encoded);
-            let mut response = response(200, "application/octet-stream", body);
-            response.is_base64_encoded = true;
-            response
+            let bytes = Zeroizing::new(bytes.into_bytes());
+            let encoded = BASE64_STANDARD.encode(&*bytes);
+            let response = response(200, "application/octet-stream", encoded);
+            Response { is_base64_encoded: true, ..response }
         }
     }
 }
 
-fn refusal(error: &Error) -> ApiGatewayV2httpResponse {
+fn refusal(error: &Error) -> Response {
     let code = error.code();
     let body = serde_json::json!({"code": code.name, "message": error.to_string()});
-    let body = HttpBody::Text(body.to_string());
-    let mut response = response(i64::from(code.status), "application/json", body);
-    if code.status == 503 {
-        response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
+    let mut response = response(code.status, "application/json", body.to_string());
+    response.headers.retry_after = (code.status == 503).then_some("1");
     response
 }
 
-fn response(status: i64, media: &'static str, body: HttpBody) -> ApiGatewayV2httpResponse {
-    let mut response = ApiGatewayV2httpResponse::default();
-    response.status_code = status;
-    response.headers = HeaderMap::from_iter([
-        (CONTENT_TYPE, HeaderValue::from_static(media)),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ]);
-    response.body = Some(body);
-    response
+fn response(status_code: u16, content_type: &'static str, body: String) -> Response {
+    Response {
+        status_code,
+        headers: Headers { content_type, cache_control: "no-store", retry_after: None },
+        body: Zeroizing::new(body),
+        is_base64_encoded: false,
+    }
 }
 
 fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Error> {
@@ -299,7 +406,7 @@ mod tests {
     }
 
     fn replied(origin: Origin, result: Result<Answer, Error>) -> serde_json::Value {
-        serde_json::from_str(origin.reply(result).unwrap().get()).unwrap()
+        serde_json::to_value(origin.reply(result).unwrap()).unwrap()
     }
 
     #[test]
@@ -376,7 +483,7 @@ mod tests {
         assert_eq!(response["headers"]["retry-after"], "1");
         assert_eq!(response["headers"]["cache-control"], "no-store");
         assert_eq!(response["body"], r#"{"code":"Unavailable","message":"Try again."}"#);
-        let error = Origin::Direct.reply(Err(unavailable())).unwrap_err();
+        let error = Origin::Direct.reply(Err(unavailable())).err().unwrap();
         assert!(!format!("{error:?}").contains("inside"));
         let diagnostic = Diagnostic::from(error);
         assert_eq!(diagnostic.error_type, "Unavailable");
@@ -392,6 +499,41 @@ mod tests {
         let bytes = replied(Origin::Http, bare(b"\xff"));
         assert_eq!((&bytes["body"], &bytes["isBase64Encoded"]), (&"/w==".into(), &true.into()));
         assert_eq!(replied(Origin::Direct, bare(b"text")), "text");
-        assert_eq!(Origin::Direct.reply(bare(b"\xff")).unwrap_err().code, "Invalid");
+        let error = Origin::Direct.reply(bare(b"\xff")).err().unwrap();
+        assert_eq!(error.code, "Invalid");
+    }
+
+    #[test]
+    fn an_answer_goes_out_as_it_was_written() {
+        let answer = || Answer::json(&serde_json::json!({"secret": "a\"b"}));
+        let response = replied(Origin::Http, answer());
+        assert_eq!(response["body"], r#"{"secret":"a\"b"}"#);
+        assert_eq!((&response["statusCode"], &response["isBase64Encoded"]), (&200.into(), &false.into()));
+        assert_eq!(response["headers"]["content-type"], "application/json");
+        assert_eq!(replied(Origin::Direct, answer())["secret"], "a\"b");
+    }
+
+    #[test]
+    fn an_event_that_is_forged_in_bulk_is_read_for_its_request_or_refused() {
+        let many = |count: usize, entry: fn(usize) -> String| {
+            (0..count).map(entry).collect::<Vec<_>>().join(",")
+        };
+        let headers = many(100_000, |n| format!(r#""x-{n}":"v""#));
+        let path = r#""pathParameters":{"name":"a"}"#;
+        let mut fields = read(&format!(r#","headers":{{{headers}}},{path}"#)).unwrap();
+        assert_eq!(fields.text("name").unwrap().unwrap(), "a");
+        let parameters = many(100_000, |n| format!(r#""p{n}":"v""#));
+        for more in [
+            format!(r#","pathParameters":{{{parameters}}}"#),
+            format!(r#","pathParameters":{{"name":"a","name":"b"}}"#),
+        ] {
+            assert_eq!(read(&more).err().unwrap().code().name, "Malformed");
+        }
+        let pairs: Vec<_> = (0..100_000).map(|n| format!("q{n}=1")).collect();
+        let context: Vec<_> = (0..100_000).map(|n| format!("context.q{n}=1")).collect();
+        for query in [pairs.join("&"), context.join("&"), "&".repeat(100_000) + &pairs.join("&")] {
+            let error = read(&format!(r#","rawQueryString":"{query}""#)).err().unwrap();
+            assert!(error.to_string().contains("at most 1024 fields"), "{error}");
+        }
     }
 }

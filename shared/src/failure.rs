@@ -82,9 +82,9 @@ impl Failure {
             _ => (Kind::Other, "request could not be made"),
         };
         let resource = resource.into();
-        // DynamoDB does not say ResourceNotFound of an index that a table lacks.
-        let index_lacks = code == "ValidationException" && resource.contains("/index/");
-        let kind = if index_lacks { Kind::Missing } else { kind };
+        // DynamoDB does not say ResourceNotFound of an index that is missing.
+        let no_index = code == "ValidationException" && resource.contains("/index/");
+        let kind = if no_index { Kind::Missing } else { kind };
         Self {
             action,
             resource,
@@ -177,8 +177,8 @@ impl From<Failure> for Error {
             }
             Kind::Busy => "AWS is busy. Try again, after a pause that grows each time.",
             Kind::Denied => {
-                "The function lacks a permission. Ask the stack's operator: the function's log \
-                 names it."
+                "A permission of the function is missing. Ask the stack's operator: the function's \
+                 log names it."
             }
             Kind::Key => {
                 "The KMS key is disabled or about to be deleted. Ask the stack's operator to \
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn the_operator_is_told_action_resource_and_remedy_the_caller_a_remedy() {
         for (code, operator, caller) in [
-            ("AccessDeniedException", "Allow this action", "lacks a permission"),
+            ("AccessDeniedException", "Allow this action", "permission of the function is missing"),
             ("DisabledException", "Enable the key", "disabled"),
             ("KMSInvalidStateException", "Enable the key", "deleted"),
             ("ResourceNotFoundException", "not there", "not there"),

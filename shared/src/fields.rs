@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, Visitor};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::coffer::Coffer;
 use crate::coffer::hint::{Hint, Hints, Whose};
 use crate::context::Context;
+use crate::entries::{self, Entries, Fault, MAX_FIELDS, MAX_FIELDS_OF_EACH};
 use crate::error::Error;
 use crate::generate::{Class, Rules};
 use crate::moment::Moment;
@@ -55,15 +55,12 @@ impl Fields {
 
     /// Adds the fields of a JSON object. Errors as [`Fields::parse`].
     pub(crate) fn add_json(&mut self, json: &str) -> Result<(), Error> {
-        let entries: Entries = serde_json::from_str(json).map_err(|error| {
-            if error.is_data() {
-                Error::invalid("The request is a JSON object.")
-            } else {
-                let (line, column) = (error.line(), error.column());
-                Error::Malformed(
-                    format!("The request is not JSON: see line {line}, column {column}.").into(),
-                )
-            }
+        let entries = entries::object(json).map_err(|fault| match fault {
+            Fault::Syntax(line, column) => Error::Malformed(
+                format!("The request is not JSON: see line {line}, column {column}.").into(),
+            ),
+            Fault::TooMany => too_many_fields(),
+            _ => Error::invalid("The request is a JSON object."),
         })?;
         self.add_entries(entries)
     }
@@ -78,20 +75,24 @@ impl Fields {
         match name.split_once('.') {
             None => self.add_text(name, value),
             Some((map, key)) => match self.given.get_mut(map) {
-                Some(Field::Pairs(pairs)) => {
+                Some(Field::Pairs(pairs)) if pairs.len() < MAX_FIELDS => {
                     pairs.push((key.to_owned(), value));
                     Ok(())
                 }
+                Some(Field::Pairs(_)) => Err(too_many_fields()),
                 _ => self.add(map.to_owned(), Field::Pairs(vec![(key.to_owned(), value)])),
             },
         }
     }
 
     fn add_entries(&mut self, entries: Entries) -> Result<(), Error> {
-        entries.0.into_iter().try_for_each(|(name, value)| self.add(name, Field::Json(value)))
+        entries.into_iter().try_for_each(|(name, value)| self.add(name, Field::Json(value)))
     }
 
     fn add(&mut self, name: String, field: Field) -> Result<(), Error> {
+        if self.given.len() == MAX_FIELDS {
+            return Err(too_many_fields());
+        }
         match self.given.insert(name, field) {
             None => Ok(()),
             Some(_) => Err(Error::invalid("A field is given twice. Give each field once.")),
@@ -220,19 +221,17 @@ impl Fields {
     /// # Errors
     /// [`Error::Invalid`] for anything else.
     pub fn number_or_text(&mut self, name: &'static str) -> Result<Option<String>, Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(untagged)]
-        enum NumberOrText {
-            Number(u64),
-            Text(String),
-        }
+        self.digits_or_text(name, "is a whole number that is not negative, or text")
+    }
+
+    fn digits_or_text(&mut self, name: &'static str, what: &str) -> Result<Option<String>, Error> {
         match self.take(name) {
             None => Ok(None),
             Some(Field::Text(text)) => Ok(Some(text)),
-            Some(field) => match self.json(name, field, "is a whole number, not negative")? {
-                NumberOrText::Number(number) => Ok(Some(number.to_string())),
-                NumberOrText::Text(text) => Ok(Some(text)),
-            },
+            Some(field) => {
+                let NumberOrText(text) = self.json(name, field, what)?;
+                Ok(Some(text))
+            }
         }
     }
 
@@ -241,14 +240,15 @@ impl Fields {
     /// # Errors
     /// [`Error::Invalid`] for anything else.
     pub fn moment(&mut self, name: &'static str) -> Result<Option<Moment>, Error> {
-        let Some(text) = self.number_or_text(name)? else {
+        let what = "is a time as RFC 3339 writes it, or unix seconds";
+        let Some(text) = self.digits_or_text(name, what)? else {
             return Ok(None);
         };
         let seconds = digits(&text).and_then(|number| i64::try_from(number).ok());
         seconds
             .map_or_else(|| Moment::from_rfc3339(&text), Moment::from_unix)
             .map(Some)
-            .ok_or_else(|| self.wrong(name, "is a time as RFC 3339 writes it, or unix seconds"))
+            .ok_or_else(|| self.wrong(name, what))
     }
 
     /// True or false; false if not said.
@@ -287,11 +287,11 @@ impl Fields {
             None => Vec::new(),
             Some(Field::Pairs(pairs)) => pairs,
             Some(field) => {
-                let entries: Entries = self.json(name, field, what)?;
+                let entries = self.entries(name, &field, what)?;
                 let text = |(key, value): (String, Zeroizing<String>)| {
                     serde_json::from_str(&value).map(|value| (key, value))
                 };
-                let pairs: Result<_, _> = entries.0.into_iter().map(text).collect();
+                let pairs: Result<_, _> = entries.into_iter().map(text).collect();
                 pairs.map_err(|_| self.wrong(name, what))?
             }
         };
@@ -315,7 +315,7 @@ impl Fields {
         let Some(field) = self.take(name) else {
             return Ok(None);
         };
-        let entries: Entries = self.json(name, field, "is an object")?;
+        let entries = self.entries(name, &field, "is an object")?;
         let mut fields = Self { path, ..Self::default() };
         fields.add_entries(entries)?;
         Ok(Some(fields))
@@ -325,30 +325,39 @@ impl Fields {
     /// `secret` for each `name`, as credstash's `putall` takes it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything else, or nothing.
+    /// [`Error::Invalid`] for anything else, or nothing; [`Error::TooLarge`] for more than
+    /// [`Fields::MAX_SEVERAL`]. What is wrong with one of them is reported with its place.
     pub fn several(&mut self, name: &'static str) -> Result<Vec<Self>, Error> {
         const PATH: &str = "secrets[].";
         let what = "is an array of objects, or an object of names and texts, and has one or more";
         let field = self.take(name).ok_or_else(|| self.wrong(name, what))?;
-        let each = |entries: Entries| {
-            let mut fields = Self { path: PATH, ..Self::default() };
-            fields.add_entries(entries).map(|()| fields)
-        };
         let map = matches!(&field, Field::Json(json) if json.starts_with('{'));
         let several: Vec<Self> = if map {
-            let entries: Entries = self.json(name, field, what)?;
-            let one = |(name, secret)| {
+            let entries = self.entries(name, &field, what)?;
+            if entries.len() > Self::MAX_SEVERAL {
+                return Err(Error::too_many_secrets());
+            }
+            let one = |(place, (called, secret)): (usize, (String, Zeroizing<String>))| {
                 let mut fields = Self { path: PATH, ..Self::default() };
-                fields.add_text("name", name)?;
-                fields.add("secret".to_owned(), Field::Json(secret)).map(|()| fields)
+                let added = fields
+                    .add_text("name", called)
+                    .and_then(|()| fields.add("secret".to_owned(), Field::Json(secret)));
+                added.map(|()| fields).map_err(|error| error.in_entry(name, place))
             };
-            entries.0.into_iter().map(one).collect::<Result<_, _>>()?
+            entries.into_iter().enumerate().map(one).collect::<Result<_, _>>()?
         } else {
-            let entries: Vec<Entries> = self.json(name, field, what)?;
-            entries.into_iter().map(each).collect::<Result<_, _>>()?
+            match field_json(&field).map(|json| entries::objects(json, Self::MAX_SEVERAL)) {
+                Some(Err(Fault::TooMany)) => return Err(Error::too_many_secrets()),
+                Some(objects) => self.each(name, PATH, objects, what)?,
+                None => return Err(self.wrong(name, what)),
+            }
         };
         if several.is_empty() { Err(self.wrong(name, what)) } else { Ok(several) }
     }
+
+    /// The most entries that [`Fields::several`] reads. More than one transaction takes, so that
+    /// a few too many are counted and refused by the operation.
+    pub const MAX_SEVERAL: usize = 100;
 
     /// What is known of legacy rows: `contexts` and `dialects`, arrays of objects with a `name`, a
     /// `prefix` or neither, and a `context` or a `dialect`.
@@ -372,9 +381,7 @@ impl Fields {
             hints.push(Hint { whose, context: None, dialect: Some(dialect) });
         }
         if hints.len() > Hints::MAX {
-            return Err(Error::invalid(
-                "`contexts` and `dialects` have at most 1000 entries. Use prefixes.",
-            ));
+            return Err(too_many_hints());
         }
         Ok(Hints::new(hints))
     }
@@ -390,13 +397,37 @@ impl Fields {
     }
 
     fn objects(&mut self, name: &'static str, path: &'static str) -> Result<Vec<Self>, Error> {
+        let what = "is an array of objects";
         let Some(field) = self.take(name) else { return Ok(Vec::new()) };
-        let entries: Vec<Entries> = self.json(name, field, "is an array of objects")?;
-        let each = |entries: Entries| {
+        match field_json(&field).map(|json| entries::objects(json, Hints::MAX)) {
+            Some(Err(Fault::TooMany)) => Err(too_many_hints()),
+            Some(objects) => self.each(name, path, objects, what),
+            None => Err(self.wrong(name, what)),
+        }
+    }
+
+    /// The fields of each object of an array.
+    fn each(
+        &self,
+        name: &str,
+        path: &'static str,
+        objects: Result<Vec<Entries>, Fault>,
+        what: &str,
+    ) -> Result<Vec<Self>, Error> {
+        let objects = objects.map_err(|fault| match fault {
+            Fault::Element(place) => Error::invalid("It is not an object.").in_entry(name, place),
+            Fault::TooManyIn(place) => {
+                let message = format!("An entry has at most {MAX_FIELDS_OF_EACH} fields.");
+                Error::invalid(message).in_entry(name, place)
+            }
+            _ => self.wrong(name, what),
+        })?;
+        let one = |(place, entries)| {
             let mut fields = Self { path, ..Self::default() };
-            fields.add_entries(entries).map(|()| fields)
+            let added = fields.add_entries(entries);
+            added.map(|()| fields).map_err(|error| error.in_entry(name, place))
         };
-        entries.into_iter().map(each).collect()
+        objects.into_iter().enumerate().map(one).collect()
     }
 
     /// The rules of a value to be generated: `generate`, an object with `length`,
@@ -431,15 +462,17 @@ impl Fields {
         Ok(Some(Secret::new(text.into_bytes())))
     }
 
-    /// A secret as base64 (RFC 4648, section 4, padded). Taken from a body only.
+    /// A secret as base64 (RFC 4648, section 4, padded). ASCII white space is skipped, because
+    /// `base64` and `openssl` break lines. Taken from a body only.
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else.
     pub fn secret_base64(&mut self, name: &'static str) -> Result<Option<Secret>, Error> {
-        let what = "is padded base64, in the body of the request";
+        let what = "is base64 (RFC 4648, section 4) with its padding, in the body of the request";
         let Some(mut text) = self.confidential(name, what)? else {
             return Ok(None);
         };
+        text.retain(|character| !character.is_ascii_whitespace());
         let bytes = BASE64_STANDARD.decode(&text);
         text.zeroize();
         bytes.map(|bytes| Some(Secret::new(bytes))).map_err(|_| self.wrong(name, what))
@@ -474,6 +507,15 @@ impl Fields {
         self.given.remove(name)
     }
 
+    /// The entries of an object.
+    fn entries(&self, name: &str, field: &Field, what: &str) -> Result<Entries, Error> {
+        match field_json(field).map(entries::object) {
+            Some(Ok(entries)) => Ok(entries),
+            Some(Err(Fault::TooMany)) => Err(too_many_fields()),
+            Some(Err(_)) | None => Err(self.wrong(name, what)),
+        }
+    }
+
     fn json<T: DeserializeOwned>(&self, name: &str, field: Field, what: &str) -> Result<T, Error> {
         match field {
             Field::Json(json) => serde_json::from_str(&json).ok(),
@@ -491,30 +533,45 @@ fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// The entries of a JSON object as they stand, doubled ones included.
-struct Entries(Vec<(String, Zeroizing<String>)>);
+fn field_json(field: &Field) -> Option<&str> {
+    match field {
+        Field::Json(json) => Some(json),
+        Field::Text(_) | Field::Pairs(_) => None,
+    }
+}
 
-impl<'de> Deserialize<'de> for Entries {
+fn too_many_fields() -> Error {
+    Error::invalid(format!("An object in a request has at most {MAX_FIELDS} fields."))
+}
+
+fn too_many_hints() -> Error {
+    Error::invalid("`contexts` and `dialects` have at most 1000 entries. Use prefixes.")
+}
+
+/// A number or text, as text. Anything else is refused where it begins, before any of it is kept.
+struct NumberOrText(String);
+
+impl<'de> Deserialize<'de> for NumberOrText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
+        struct Either;
 
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Entries;
+        impl Visitor<'_> for Either {
+            type Value = NumberOrText;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+                f.write_str("a whole number or text")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some((name, value)) = map.next_entry::<_, Box<RawValue>>()? {
-                    entries.push((name, Zeroizing::new(Box::<str>::from(value).into())));
-                }
-                Ok(Entries(entries))
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<NumberOrText, E> {
+                Ok(NumberOrText(number.to_string()))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<NumberOrText, E> {
+                Ok(NumberOrText(text.to_owned()))
             }
         }
 
-        deserializer.deserialize_map(InOrder)
+        deserializer.deserialize_any(Either)
     }
 }
 

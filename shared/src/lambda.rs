@@ -8,6 +8,7 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_kms::config::retry::{RetryPartition, TokenBucket};
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use lambda_runtime::{LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
@@ -18,7 +19,7 @@ use crate::chain::Caller;
 use crate::coffer::work::Action;
 use crate::coffer::{Coffer, Legacy, Policy};
 use crate::error::{Code, Error};
-use crate::event::{Answer, FunctionError, Received};
+use crate::event::{Answer, FunctionError, Received, Reply};
 use crate::fields::Fields;
 use crate::keys::Keys;
 use crate::name::{Label, Name};
@@ -39,6 +40,9 @@ pub trait Operation: Sized + Send {
 
     /// The secret that the request is about, if it is about one, for the log.
     fn name(&self) -> Option<&Name>;
+
+    /// Whether it may have changed something when its time runs out.
+    fn writes(&self) -> bool;
 
     /// Does it.
     ///
@@ -86,7 +90,7 @@ where
 async fn handle<O: Operation>(
     coffer: &Coffer,
     event: LambdaEvent<Box<RawValue>>,
-) -> Result<Box<RawValue>, FunctionError> {
+) -> Result<Reply, FunctionError> {
     let began = Instant::now();
     let (payload, context) = event.into_parts();
     let Received { origin, who, fields } = Received::read(payload);
@@ -100,7 +104,8 @@ async fn handle<O: Operation>(
     let result = match request {
         Ok(request) => {
             name = request.name().cloned();
-            within(context.deadline(), request.apply(coffer, &caller)).await
+            let writes = request.writes();
+            within(context.deadline(), writes, request.apply(coffer, &caller)).await
         }
         Err(error) => Err(error),
     };
@@ -134,19 +139,22 @@ async fn handle<O: Operation>(
 /// Ends what takes longer than Lambda allows while there is still time to say so.
 async fn within(
     deadline: SystemTime,
+    writes: bool,
     work: impl Future<Output = Result<Answer, Error>>,
 ) -> Result<Answer, Error> {
     const MARGIN: Duration = Duration::from_millis(500);
     let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
     tokio::time::timeout(left.saturating_sub(MARGIN), work).await.unwrap_or_else(|elapsed| {
-        Err(Error::Unavailable {
-            message:
-                "The time allowed for one call was over, and what was asked for may have been \
-                      done. To delete or to restore, ask again: it goes on where it stopped. To \
-                      put, ask again with the same `token`, or list the versions first."
-                    .into(),
-            source: Box::new(elapsed),
-        })
+        let message = if writes {
+            "The time allowed for one call is over, and the request may have been done. To delete \
+             or to restore, try again: it continues where it stopped. To put, try again with the \
+             same `token`, or list the versions first."
+        } else {
+            "The time allowed for one call is over. Nothing was changed. Ask for less at a time: \
+             page with `limit`, or use a longer `prefix`. If the request is about one secret, try \
+             again."
+        };
+        Err(Error::Unavailable { message: message.into(), source: Box::new(elapsed) })
     })
 }
 
@@ -211,8 +219,11 @@ impl Settings {
 
     async fn coffer(self) -> Coffer {
         let config = sdk(self.region).await;
-        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
-        let kms = self.key_arn.map(|arn| (aws_sdk_kms::Client::new(&config), arn));
+        let dynamodb =
+            aws_sdk_dynamodb::config::Builder::from(&config).retry_partition(budget()).build();
+        let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb);
+        let kms = aws_sdk_kms::config::Builder::from(&config).retry_partition(budget()).build();
+        let kms = self.key_arn.map(|arn| (aws_sdk_kms::Client::from_conf(kms), arn));
         tokio::join!(warm_dynamodb(&dynamodb), async {
             if let Some((client, _)) = &kms {
                 warm_kms(client).await;
@@ -238,18 +249,37 @@ async fn sdk(region: Option<String>) -> SdkConfig {
         .connect_timeout(Duration::from_secs(1))
         .operation_attempt_timeout(Duration::from_secs(3))
         .operation_timeout(Duration::from_secs(8));
-    let retries = RetryConfig::standard()
-        .with_max_attempts(4)
-        .with_initial_backoff(Duration::from_millis(50))
-        .with_max_backoff(Duration::from_secs(1));
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(client)
         .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .region(region.map(Region::new))
         .timeout_config(timeouts.build())
-        .retry_config(retries)
+        .retry_config(retries())
         .load()
         .await
+}
+
+/// Four tries, with pauses of up to 200, 400 and 800 ms, drawn with full jitter.
+///
+/// The SDK has one first pause for all that is retried; this one suits throttling, because KMS and
+/// DynamoDB count by the second. Its adaptive mode is left out: the limiter is shared by all calls
+/// of the process and would hold the next request back for what the last one met.
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(4)
+        .with_initial_backoff(Duration::from_millis(200))
+        .with_max_backoff(Duration::from_secs(1))
+}
+
+/// A retry budget that every request has to itself.
+///
+/// By default all clients of one service in a process share one bucket of 500 tokens. A retry
+/// takes some of them and only a success gives any back. One throttled bundle empties it, and the
+/// next request fails after a single try. A function handles one request at a time, so nothing is
+/// gained by making it pay for the one before: the number of tries and the time of the call bound
+/// its retries, and the jittered pauses spread them.
+fn budget() -> RetryPartition {
+    RetryPartition::custom("coffer").token_bucket(TokenBucket::unlimited()).build()
 }
 
 /// Opens the connection that the first request will use, while Lambda is still in INIT: a bare

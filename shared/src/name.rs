@@ -164,8 +164,13 @@ impl serde::Serialize for Version {
     }
 }
 
-/// What to say of a version that there cannot be.
+/// What to say of a version that cannot be put.
 pub(crate) const OUT_OF_RANGE: &str = "`version` is a number from 1 to 9999999999999999999.";
+
+/// What to say of a version that no row can have, whoever wrote it.
+pub(crate) const NO_SUCH_LABEL: &str = "There is no such version. `version` is a number from 1 to \
+     9999999999999999999, or the text that another client stored as the version: 1 to 1024 bytes \
+     without control characters. List the versions.";
 
 /// The sort key of a row that is there, whoever wrote it. Coffer writes only padded numbers; other
 /// clients wrote zeros, unpadded numbers and free text, all of which can be asked for and shown.
@@ -224,7 +229,7 @@ impl FromStr for Label {
         if fits && !text.chars().any(char::is_control) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::invalid(OUT_OF_RANGE))
+            Err(Error::invalid(NO_SUCH_LABEL))
         }
     }
 }

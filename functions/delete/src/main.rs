@@ -48,6 +48,10 @@ impl Operation for Request {
         Some(&self.0.name)
     }
 
+    fn writes(&self) -> bool {
+        true
+    }
+
     async fn apply(self, coffer: &Coffer, caller: &Caller) -> Result<Answer, Error> {
         let deleted = coffer.delete(self.0, caller).await?;
         Answer::json(&Deleted {

@@ -63,6 +63,10 @@ impl Operation for Request {
         }
     }
 
+    fn writes(&self) -> bool {
+        false
+    }
+
     async fn apply(self, coffer: &Coffer, _: &Caller) -> Result<Answer, Error> {
         match self {
             Self::One(one) => one.apply(coffer).await,

@@ -66,6 +66,10 @@ impl Operation for Request {
         }
     }
 
+    fn writes(&self) -> bool {
+        false
+    }
+
     async fn apply(self, coffer: &Coffer, _: &Caller) -> Result<Answer, Error> {
         let after = |page: &mut Page| page.next.take().map(|cursor| cursor.0);
         let (found, next) = match self {

@@ -43,6 +43,10 @@ impl Operation for Request {
         }
     }
 
+    fn writes(&self) -> bool {
+        matches!(self, Self::Put(_) | Self::Cancel(_))
+    }
+
     async fn apply(self, coffer: &Coffer, caller: &Caller) -> Result<Answer, Error> {
         match self {
             Self::Put(asked) => {

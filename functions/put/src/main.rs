@@ -44,6 +44,10 @@ impl Operation for Request {
         self.prefix.as_ref().map(Prefix::name).or(one)
     }
 
+    fn writes(&self) -> bool {
+        true
+    }
+
     async fn apply(self, coffer: &Coffer, caller: &Caller) -> Result<Answer, Error> {
         let secrets = coffer.put(self.puts, self.token, caller).await?;
         match secrets.as_slice() {

@@ -8,23 +8,27 @@ use coffer::name::Prefix;
 use crate::one;
 
 pub(crate) fn parse(prefix: &Prefix, fields: &mut Fields) -> Result<Vec<Put>, Error> {
-    let each = |mut fields: Fields| {
-        let put = one::parse(&mut fields)?;
-        fields.finish().map(|()| put)
-    };
-    let puts: Vec<_> =
-        fields.several("secrets")?.into_iter().map(each).collect::<Result<_, _>>()?;
-    let mut names: Vec<_> = puts.iter().map(|put| &put.name).collect();
-    names.sort_unstable();
-    names.dedup();
-    if names.len() < puts.len() {
+    let (mut puts, mut wrong) = (Vec::<Put>::new(), Vec::new());
+    for (place, mut fields) in fields.several("secrets")?.into_iter().enumerate() {
+        let put = one::parse(&mut fields).and_then(|put| fields.finish().map(|()| put));
+        match put.and_then(|put| fits(prefix, &puts, put)) {
+            Ok(put) => puts.push(put),
+            Err(error) => wrong.push((format!("secrets[{place}]"), error)),
+        }
+    }
+    // All that is wrong at once, each with its place: nobody wants to import fifty times.
+    if wrong.is_empty() { Ok(puts) } else { Err(Error::several(wrong)) }
+}
+
+fn fits(prefix: &Prefix, before: &[Put], put: Put) -> Result<Put, Error> {
+    if before.iter().any(|other| other.name == put.name) {
         return Err(Error::invalid("A name is there twice. Put each secret once."));
     }
-    if !names.into_iter().all(|name| prefix.covers(name)) {
+    if !prefix.covers(&put.name) {
         return Err(Error::invalid(
             "Each name in `secrets` is given whole and begins with the prefix: `dev` covers `dev`, \
              `dev/db` and `dev.db`.",
         ));
     }
-    Ok(puts)
+    Ok(put)
 }

@@ -28,6 +28,10 @@ impl Operation for Request {
         None
     }
 
+    fn writes(&self) -> bool {
+        true
+    }
+
     async fn apply(self, coffer: &Coffer, _: &Caller) -> Result<Answer, Error> {
         Answer::json(&Reminded { notices: coffer.remind().await? })
     }

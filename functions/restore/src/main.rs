@@ -34,6 +34,10 @@ impl Operation for Request {
         Some(&self.0.name)
     }
 
+    fn writes(&self) -> bool {
+        true
+    }
+
     async fn apply(self, coffer: &Coffer, caller: &Caller) -> Result<Answer, Error> {
         let restored = coffer.restore(self.0, caller).await?;
         Answer::json(&Restored { name: restored.name.as_str(), versions: restored.versions })

@@ -53,6 +53,10 @@ impl<A: Acts> Operation for Request<A> {
         }
     }
 
+    fn writes(&self) -> bool {
+        true
+    }
+
     async fn apply(self, coffer: &Coffer, caller: &Caller) -> Result<Answer, Error> {
         match self.kind {
             Kind::One(one) => one.apply(A::ACTION, coffer, caller).await,

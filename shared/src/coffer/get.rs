@@ -5,7 +5,7 @@ use crate::envelope::{Dialect, Envelope, is_stripped};
 use crate::error::Error;
 use crate::keys::Unwrapped;
 use crate::moment::Moment;
-use crate::name::{Label, Name, OUT_OF_RANGE, Revision, Stage, Version};
+use crate::name::{Label, NO_SUCH_LABEL, Name, Revision, Stage, Version};
 use crate::row::{Attribute, Row};
 use crate::secret::Secret;
 
@@ -86,7 +86,7 @@ impl Coffer {
                 }
                 let (row, above) = found.ok_or_else(|| match label.number() {
                     Some(number) if Version::new(number).is_some() => not_found(),
-                    _ => Error::invalid(OUT_OF_RANGE),
+                    _ => Error::invalid(NO_SUCH_LABEL),
                 })?;
                 let stages = match above {
                     0 => vec![Stage::Current],

@@ -123,11 +123,7 @@ impl Coffer {
         let follows = rotation.is_some();
         // Each is two writes, and the token is one.
         if puts.len() * 2 + usize::from(token.is_some()) > Transaction::MAX_WRITES {
-            return Err(Error::TooLarge(
-                "At most 50 secrets are put at once, 49 with a `token`: that is DynamoDB's limit. \
-                 Put the others in another request."
-                    .into(),
-            ));
+            return Err(Error::too_many_secrets());
         }
         let once = token.map(|token| Once::new(token, &puts));
         let known = async {

@@ -12,7 +12,7 @@ use lambda_runtime::{LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
 
 use crate::error::Error;
-use crate::event::{FunctionError, Origin, Received};
+use crate::event::{FunctionError, Origin, Received, Reply};
 use crate::failure::Failure;
 use crate::fields::Fields;
 use crate::name::Name;
@@ -64,7 +64,7 @@ impl Doors {
     async fn pass(&self, verb: &str, origin: Origin, event: &str) -> Passed {
         let answer = self.invoke(verb, event).await;
         match answer {
-            Ok(Ok(answer)) => (Ok(answer), "OK".to_owned(), None),
+            Ok(Ok(answer)) => (Ok(answer.into()), "OK".to_owned(), None),
             Ok(Err((code, message))) => {
                 (Err(FunctionError::passed(code.clone(), message)), code, None)
             }
@@ -84,8 +84,8 @@ impl Doors {
     ) -> Result<Result<Box<RawValue>, (String, String)>, Error> {
         let found = self.functions.iter().find(|(name, _)| name == verb);
         let (_, function) = found.ok_or_else(|| Error::Unavailable {
-            message: "The function lacks a setting. Ask the stack's operator: the function's log \
-                      names it."
+            message: "A setting of the function is missing. Ask the stack's operator: the function's \
+                      log names it."
                 .into(),
             source: format!(
                 "COFFER_{}_FUNCTION is not set: deploy the template",
@@ -117,7 +117,7 @@ impl Doors {
 }
 
 /// An answer on its way back, its code, and what only the operator should see.
-type Passed = (Result<Box<RawValue>, FunctionError>, String, Option<String>);
+type Passed = (Result<Reply, FunctionError>, String, Option<String>);
 
 #[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -143,7 +143,7 @@ fn unanswered(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
 async fn handle<R: Relay>(
     doors: &Doors,
     event: LambdaEvent<Box<RawValue>>,
-) -> Result<Box<RawValue>, FunctionError> {
+) -> Result<Reply, FunctionError> {
     let began = Instant::now();
     let (payload, context) = event.into_parts();
     let text = payload.get().to_owned();
