@@ -113,9 +113,10 @@ impl From<Refusal> for Error {
 
 fn unset(what: &'static str) -> Error {
     Error::Unavailable {
-        message: "A setting of the function is missing. Ask the stack's operator: the function's log \
+        message:
+            "A setting of the function is missing. Ask the stack's operator: the function's log \
                   names it."
-            .into(),
+                .into(),
         source: what.into(),
     }
 }

@@ -508,7 +508,10 @@ mod tests {
         let answer = || Answer::json(&serde_json::json!({"secret": "a\"b"}));
         let response = replied(Origin::Http, answer());
         assert_eq!(response["body"], r#"{"secret":"a\"b"}"#);
-        assert_eq!((&response["statusCode"], &response["isBase64Encoded"]), (&200.into(), &false.into()));
+        assert_eq!(
+            (&response["statusCode"], &response["isBase64Encoded"]),
+            (&200.into(), &false.into())
+        );
         assert_eq!(response["headers"]["content-type"], "application/json");
         assert_eq!(replied(Origin::Direct, answer())["secret"], "a\"b");
     }

@@ -636,6 +636,69 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_one_of_several_is_told_with_its_place() {
+        for (json, place) in [
+            (r#"{"s":[{"name":"a"},{"name":"b","name":"b"}]}"#, "s[1]"),
+            (r#"{"s":[{"name":"a"},{"name":"b"},3]}"#, "s[2]"),
+        ] {
+            let error = fields(json).several("s").err().unwrap();
+            assert_eq!(error.code().name, "Invalid");
+            assert!(error.to_string().contains(&format!("{place:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_list_is_read_beyond_its_limit() {
+        let list = |name: &str, entry: &str, count: usize| {
+            format!(r#"{{"{name}":[{}]}}"#, vec![entry; count].join(","))
+        };
+        let several = |count| fields(&list("s", "{}", count)).several("s").map(|s| s.len());
+        assert_eq!(several(Fields::MAX_SEVERAL).unwrap(), Fields::MAX_SEVERAL);
+        let error = several(Fields::MAX_SEVERAL + 1).unwrap_err();
+        assert_eq!(error.code().name, "TooLarge");
+        assert!(error.to_string().contains("At most 50"), "{error}");
+        let map = (0..=Fields::MAX_SEVERAL).map(|n| format!(r#""{n}":"""#)).collect::<Vec<_>>();
+        let map = format!(r#"{{"s":{{{}}}}}"#, map.join(","));
+        assert_eq!(code(fields(&map).several("s")), "TooLarge");
+
+        let hints = |count| fields(&list("contexts", r#"{"context":{}}"#, count)).hints();
+        assert!(hints(Hints::MAX).is_ok());
+        let error = hints(Hints::MAX + 1).err().unwrap();
+        assert!(error.to_string().contains("at most 1000"), "{error}");
+
+        let wide = |count: usize| (0..count).map(|n| format!(r#""{n}":1"#)).collect::<Vec<_>>();
+        let wide = |count: usize| format!("{{{}}}", wide(count).join(","));
+        assert!(Fields::parse(&wide(MAX_FIELDS)).is_ok());
+        assert_eq!(code(Fields::parse(&wide(MAX_FIELDS + 1))), "Invalid");
+        let context = format!(r#"{{"c":{}}}"#, wide(MAX_FIELDS + 1));
+        let error = fields(&context).context("c").err().unwrap();
+        assert!(error.to_string().contains("at most 1024"), "{error}");
+        let entry = format!(r#"{{"contexts":[{{}},{}]}}"#, wide(MAX_FIELDS_OF_EACH + 1));
+        let error = fields(&entry).hints().err().unwrap();
+        assert!(error.to_string().contains("contexts[1]"), "{error}");
+    }
+
+    #[test]
+    fn base64_may_be_in_lines_and_is_strict_otherwise() {
+        let bytes: Vec<u8> = (0..120).collect();
+        let plain = BASE64_STANDARD.encode(&bytes);
+        let (first, second) = plain.split_at(76);
+        for text in [
+            format!("{first}\n{second}\n"),
+            format!("{first}\r\n{second}\r\n"),
+            format!(" \t{first} {second}"),
+        ] {
+            let json = serde_json::json!({ "s": text }).to_string();
+            let secret = fields(&json).secret_base64("s").unwrap().unwrap();
+            assert_eq!(secret.expose(), bytes);
+        }
+        for text in ["cGw0bnRlZA", "_-8=", "YQ=\u{a0}=", "YQ==YQ==", "YQ= =x", "\u{200b}YQ=="] {
+            let json = serde_json::json!({ "s": text }).to_string();
+            assert_eq!(code(fields(&json).secret_base64("s")), "Invalid", "{text:?}");
+        }
+    }
+
+    #[test]
     fn wrong_types_are_refused_and_never_repeated() {
         let planted = "hunter2";
         for json in [

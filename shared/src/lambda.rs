@@ -219,11 +219,9 @@ impl Settings {
 
     async fn coffer(self) -> Coffer {
         let config = sdk(self.region).await;
-        let dynamodb =
-            aws_sdk_dynamodb::config::Builder::from(&config).retry_partition(budget()).build();
-        let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb);
-        let kms = aws_sdk_kms::config::Builder::from(&config).retry_partition(budget()).build();
-        let kms = self.key_arn.map(|arn| (aws_sdk_kms::Client::from_conf(kms), arn));
+        let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb_config(&config).build());
+        let kms = aws_sdk_kms::Client::from_conf(kms_config(&config).build());
+        let kms = self.key_arn.map(|arn| (kms, arn));
         tokio::join!(warm_dynamodb(&dynamodb), async {
             if let Some((client, _)) = &kms {
                 warm_kms(client).await;
@@ -282,6 +280,14 @@ fn budget() -> RetryPartition {
     RetryPartition::custom("coffer").token_bucket(TokenBucket::unlimited()).build()
 }
 
+fn dynamodb_config(config: &SdkConfig) -> aws_sdk_dynamodb::config::Builder {
+    aws_sdk_dynamodb::config::Builder::from(config).retry_partition(budget())
+}
+
+fn kms_config(config: &SdkConfig) -> aws_sdk_kms::config::Builder {
+    aws_sdk_kms::config::Builder::from(config).retry_partition(budget())
+}
+
 /// Opens the connection that the first request will use, while Lambda is still in INIT: a bare
 /// `GET /ping`, which is no API call. What it answers does not matter.
 macro_rules! warm {
@@ -332,5 +338,112 @@ fn harden() {
     }));
     if let Err(error) = limited.and(hidden) {
         tracing::warn!(detail = %error, "core files could not be turned off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aws_sdk_kms::config::Credentials;
+    use aws_sdk_kms::error::ProvideErrorMetadata;
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    /// KMS as it answers when it is busy: so many throttled requests, then answers.
+    #[derive(Default)]
+    struct Busy {
+        throttled: AtomicUsize,
+        asked: AtomicUsize,
+    }
+
+    impl Busy {
+        fn listen() -> (Arc<Self>, String) {
+            let busy = Arc::new(Self::default());
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let endpoint = format!("http://{}", listener.local_addr().unwrap());
+            let server = Arc::clone(&busy);
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let server = Arc::clone(&server);
+                    std::thread::spawn(move || server.serve(&stream));
+                }
+            });
+            (busy, endpoint)
+        }
+
+        /// Answers each request on a connection, until it is closed.
+        fn serve(&self, stream: &TcpStream) -> Option<()> {
+            let mut reader = BufReader::new(stream);
+            loop {
+                let mut length = 0;
+                loop {
+                    let mut line = String::new();
+                    if reader.read_line(&mut line).ok()? == 0 {
+                        return None;
+                    }
+                    let line = line.trim_end().to_ascii_lowercase();
+                    if line.is_empty() {
+                        break;
+                    }
+                    if let Some(value) = line.strip_prefix("content-length:") {
+                        length = value.trim().parse().ok()?;
+                    }
+                }
+                reader.read_exact(&mut vec![0; length]).ok()?;
+                self.asked.fetch_add(1, Ordering::SeqCst);
+                let one_less = |left: usize| left.checked_sub(1);
+                let throttle =
+                    self.throttled.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+                let (status, body) = match throttle {
+                    Ok(_) => ("400 Bad Request", r#"{"__type":"ThrottlingException"}"#),
+                    Err(_) => ("200 OK", r#"{"Aliases":[],"Truncated":false}"#),
+                };
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n");
+                let mut stream = stream;
+                stream.write_all(format!("{head}{body}").as_bytes()).ok()?;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_has_its_tries_whatever_became_of_those_before() {
+        const BUNDLE: usize = 150;
+        let (busy, endpoint) = Busy::listen();
+        let config = sdk(Some("eu-west-1".to_owned())).await;
+        let credentials = Credentials::new("key", "secret", None, None, "test");
+        let config = kms_config(&config).endpoint_url(endpoint).credentials_provider(credentials);
+        let kms = aws_sdk_kms::Client::from_conf(config.build());
+
+        busy.throttled.store(BUNDLE * 4, Ordering::SeqCst);
+        let answers = join_all((0..BUNDLE).map(|_| kms.list_aliases().send())).await;
+        for answer in answers {
+            assert_eq!(answer.unwrap_err().code(), Some("ThrottlingException"));
+        }
+        assert_eq!(busy.asked.swap(0, Ordering::SeqCst), BUNDLE * 4);
+
+        busy.throttled.store(3, Ordering::SeqCst);
+        kms.list_aliases().send().await.unwrap();
+        assert_eq!(busy.asked.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_runs_out_of_time_is_told_what_to_do_by_what_was_asked() {
+        let never = std::future::pending::<Result<Answer, Error>>;
+        let deadline = SystemTime::now() + Duration::from_secs(29);
+        let read = within(deadline, false, never()).await.err().unwrap();
+        let write = within(deadline, true, never()).await.err().unwrap();
+        for error in [&read, &write] {
+            assert_eq!(error.code().name, "Unavailable");
+            assert!(error.to_string().contains("try again"), "{error}");
+        }
+        let (read, write) = (read.to_string(), write.to_string());
+        assert!(read.contains("`limit`") && !read.contains("may have been done"), "{read}");
+        assert!(write.contains("`token`") && write.contains("may have been done"), "{write}");
     }
 }

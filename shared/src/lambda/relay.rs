@@ -84,9 +84,10 @@ impl Doors {
     ) -> Result<Result<Box<RawValue>, (String, String)>, Error> {
         let found = self.functions.iter().find(|(name, _)| name == verb);
         let (_, function) = found.ok_or_else(|| Error::Unavailable {
-            message: "A setting of the function is missing. Ask the stack's operator: the function's \
+            message:
+                "A setting of the function is missing. Ask the stack's operator: the function's \
                       log names it."
-                .into(),
+                    .into(),
             source: format!(
                 "COFFER_{}_FUNCTION is not set: deploy the template",
                 verb.to_uppercase()
