@@ -163,6 +163,21 @@ def test_a_bundle_is_unavailable_whole(stack, faults, name):
         assert "secrets" not in answer.body
 
 
+def test_a_throttled_bundle_takes_no_retry_from_the_next_request(stack, faults, name):
+    """The SDK's own retry quota is one for all calls of a process, and only successes refill it."""
+    for part in range(4):
+        secrets = {f"{name}/{part}-{n}": "s" for n in range(50)}
+        stack.done("put", prefix=name, secrets=secrets)
+    for _ in range(2):
+        faults.set(fault("kms:Decrypt", "throttle"))
+        assert stack.invoke("get", {"prefix": name}).code == "Unavailable"
+        for tries in (1, 3):
+            faults.set(fault("kms:Decrypt", "throttle", count=tries))
+            faults.calls()
+            assert stack.get(f"{name}/0-0")["secret"] == "s"
+            assert faults.calls()["kms:Decrypt"] == tries + 1
+
+
 @pytest.fixture
 def without(iam, stack):
     """Takes one action away from a function's role."""
@@ -222,7 +237,7 @@ def test_a_missing_permission_is_named_to_the_operator(
     without(verb, action)
     for origin, answer in both(stack, verb, request):
         assert answer.code == "Unavailable"
-        assert "lacks a permission" in answer.message and "operator" in answer.message
+        assert "permission of the function is missing" in answer.message and "operator" in answer.message
         if origin == "direct":
             line = json.loads(answer.log.splitlines()[-1])
             tables = (f"table/{stack.table}", f"table/{stack.ledger}")
@@ -317,7 +332,7 @@ def test_the_door_of_rotations_says_so_too(stack, configured, without, name, ver
     request = {"action": verb, "name": name}
     without("rotate", "lambda:InvokeFunction")
     for origin, answer in stack.both("rotate", request):
-        assert answer.code == "Unavailable" and "lacks a permission" in answer.message
+        assert answer.code == "Unavailable" and "permission of the function is missing" in answer.message
         assert answer.status == (503 if origin == "http" else None)
         if origin == "direct":
             assert "lambda:InvokeFunction" in answer.log and stack.functions[verb] in answer.log

@@ -239,6 +239,77 @@ def test_a_megabyte_is_too_large_and_leaves_no_trace(stack, name):
         quiet(stack, name, answer)
 
 
+WIDE = {
+    "an array of small objects": {"secrets": [{"": 1}] * 200_000},
+    "a wide map of secrets": {"secrets": {f"{PLANTED}{n}": 1 for n in range(40_000)}},
+    "an array of wide objects": {"secrets": [{str(n): PLANTED for n in range(1000)}] * 50},
+    "wide contexts": {
+        "secrets": [
+            {"name": "a", "secret": PLANTED, "context": {f"{PLANTED}{n}": "" for n in range(2000)}}
+        ]
+        * 20
+    },
+    "many fields": {f"{PLANTED}{n}": 1 for n in range(40_000)},
+    "a token that is an array": {"secrets": {"a": "s"}, "token": [[]] * 400_000},
+}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_what_would_take_a_hundred_times_its_size_is_refused(stack, name, kind):
+    """The function has 256 MB: what is read beyond a limit would take them."""
+    for origin, answer in stack.both("put", {"prefix": name, **WIDE[kind]}):
+        assert answer.code in ("Invalid", "TooLarge"), (origin, answer)
+        assert answer.status in ((400, 413) if origin == "http" else (None,))
+        quiet(stack, name, answer)
+    # The process that refused it is still there.
+    stack.put(name, "s")
+
+
+def test_an_import_tells_which_of_its_entries_are_wrong(stack, name):
+    secrets = [{"name": f"{name}/{n}", "secret": "s"} for n in range(50)]
+    secrets[3]["secret"] = {"value": PLANTED}
+    secrets[17]["name"] = f"{name}//{PLANTED}"
+    secrets[37]["secret_base64"] = PLANTED
+    secrets[41]["name"] = f"other/{PLANTED}"
+    secrets[49]["name"] = f"{name}/0"
+    for _, answer in stack.both("put", {"prefix": name, "secrets": secrets}):
+        assert answer.code == "Invalid"
+        for place in (3, 17, 37, 41, 49):
+            assert f'"secrets[{place}]"' in answer.message
+        assert '"secrets[0]"' not in answer.message
+        quiet(stack, name, answer)
+    secrets[20] = PLANTED
+    for _, answer in stack.both("put", {"prefix": name, "secrets": secrets}):
+        assert answer.code == "Invalid" and '"secrets[20]"' in answer.message
+        quiet(stack, name, answer)
+    assert stack.done("get", prefix=name) == {"secrets": []}
+
+
+def test_base64_in_lines_is_read(stack, name):
+    """As `base64 file` prints it."""
+    octets = bytes(range(256))
+    request = {"name": name, "secret_base64": base64.encodebytes(octets).decode()}
+    for _, answer in stack.both("put", request):
+        assert answer.code == "OK"
+        got = stack.get(name)
+        assert base64.b64decode(got["secret_base64"]) == octets
+
+
+def test_a_forged_event_with_many_headers_is_read_or_refused(stack, name):
+    """A map of headers has a limit beyond which it panics, and with it the process."""
+    stack.put(name, "s")
+    event = {
+        "version": "2.0",
+        "requestContext": {"http": {"method": "GET"}},
+        "headers": {f"x-{n}": "v" for n in range(50_000)},
+        "pathParameters": {"name": name},
+    }
+    answer = stack.invoke("get", event)
+    assert (answer.code, answer.body["statusCode"]) == ("OK", 200)
+    event = {**event, "headers": {}, "pathParameters": {f"p{n}": "v" for n in range(50_000)}}
+    assert stack.invoke("get", event).body["statusCode"] == 400
+
+
 def test_a_forged_http_event_gains_nothing(stack, name):
     """Whoever may invoke a function can say what they like about themselves; it opens nothing."""
     event = {

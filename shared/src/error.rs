@@ -238,4 +238,12 @@ mod tests {
         let error = Error::several([("a".to_owned(), error)]);
         assert_eq!(error.detail().map(ToString::to_string).as_deref(), Some("inside"));
     }
+
+    #[test]
+    fn an_error_about_an_entry_names_its_place_once() {
+        let told = r#"Do this. This is about "secrets[37]"."#;
+        let error = Error::invalid("Do this.").in_entry("secrets", 37);
+        assert_eq!((error.code().name, &*error.to_string()), ("Invalid", told));
+        assert_eq!(error.in_entry("other", 1).to_string(), told);
+    }
 }

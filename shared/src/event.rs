@@ -528,7 +528,7 @@ mod tests {
         let parameters = many(100_000, |n| format!(r#""p{n}":"v""#));
         for more in [
             format!(r#","pathParameters":{{{parameters}}}"#),
-            format!(r#","pathParameters":{{"name":"a","name":"b"}}"#),
+            r#","pathParameters":{"name":"a","name":"b"}"#.to_owned(),
         ] {
             assert_eq!(read(&more).err().unwrap().code().name, "Malformed");
         }

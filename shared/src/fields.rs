@@ -333,7 +333,11 @@ impl Fields {
         let field = self.take(name).ok_or_else(|| self.wrong(name, what))?;
         let map = matches!(&field, Field::Json(json) if json.starts_with('{'));
         let several: Vec<Self> = if map {
-            let entries = self.entries(name, &field, what)?;
+            let entries = match field_json(&field).map(entries::object) {
+                Some(Err(Fault::TooMany)) => return Err(Error::too_many_secrets()),
+                Some(Ok(entries)) => entries,
+                Some(Err(_)) | None => return Err(self.wrong(name, what)),
+            };
             if entries.len() > Self::MAX_SEVERAL {
                 return Err(Error::too_many_secrets());
             }

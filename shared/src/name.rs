@@ -377,6 +377,10 @@ mod tests {
         assert_eq!(odd("+7").number(), None);
         assert_eq!(odd("v2").padded(), odd("v2"));
         assert_eq!(odd("0000000000000000000").number(), Some(0));
+        for text in ["", "a\nb", &"x".repeat(1025)] {
+            let error = text.parse::<Label>().unwrap_err();
+            assert!(error.to_string().contains("or the text that another client"), "{error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a request can make a function spend: a few times the size of the request, whatever is in
 //! it. One test, because the peak is the process's.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::fs;
 
 use base64::prelude::{BASE64_STANDARD, Engine};

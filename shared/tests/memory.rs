@@ -1,6 +1,7 @@
 //! A process reads a secret from a request and answers with one, and another process looks for
 //! what is left of them in its memory.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 #![expect(
     clippy::disallowed_methods,
     reason = "the test starts itself again, and tells the copy so by a variable"
