@@ -349,10 +349,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use aws_sdk_kms::config::Credentials;
-    use aws_sdk_kms::error::ProvideErrorMetadata;
+    use base64::prelude::{BASE64_STANDARD, Engine};
     use futures_util::future::join_all;
 
     use super::*;
+    use crate::context::Context;
+    use crate::keys::Unwrapped;
 
     /// KMS as it answers when it is busy: so many throttled requests, then answers.
     #[derive(Default)]
@@ -379,6 +381,7 @@ mod tests {
         /// Answers each request on a connection, until it is closed.
         fn serve(&self, stream: &TcpStream) -> Option<()> {
             let mut reader = BufReader::new(stream);
+            let answer = format!(r#"{{"Plaintext":"{}"}}"#, BASE64_STANDARD.encode([7; 64]));
             loop {
                 let mut length = 0;
                 loop {
@@ -401,7 +404,7 @@ mod tests {
                     self.throttled.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
                 let (status, body) = match throttle {
                     Ok(_) => ("400 Bad Request", r#"{"__type":"ThrottlingException"}"#),
-                    Err(_) => ("200 OK", r#"{"Aliases":[],"Truncated":false}"#),
+                    Err(_) => ("200 OK", &*answer),
                 };
                 let length = body.len();
                 let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n");
@@ -419,16 +422,20 @@ mod tests {
         let credentials = Credentials::new("key", "secret", None, None, "test");
         let config = kms_config(&config).endpoint_url(endpoint).credentials_provider(credentials);
         let kms = aws_sdk_kms::Client::from_conf(config.build());
+        let keys = Keys::new(kms, "arn".to_owned(), Vec::new(), Duration::ZERO);
+        let context = Context::default();
 
         busy.throttled.store(BUNDLE * 4, Ordering::SeqCst);
-        let answers = join_all((0..BUNDLE).map(|_| kms.list_aliases().send())).await;
+        let answers = join_all((0..BUNDLE).map(|_| keys.unwrap(b"wrapped", &context))).await;
         for answer in answers {
-            assert_eq!(answer.unwrap_err().code(), Some("ThrottlingException"));
+            let error = answer.unwrap_err();
+            assert!(error.detail().unwrap().to_string().contains("ThrottlingException"));
         }
         assert_eq!(busy.asked.swap(0, Ordering::SeqCst), BUNDLE * 4);
 
         busy.throttled.store(3, Ordering::SeqCst);
-        kms.list_aliases().send().await.unwrap();
+        let unwrapped = keys.unwrap(b"wrapped", &context).await.unwrap();
+        assert!(matches!(unwrapped, Unwrapped::Key(_)));
         assert_eq!(busy.asked.load(Ordering::SeqCst), 4);
     }
 
