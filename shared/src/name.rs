@@ -8,9 +8,9 @@ use rand::rngs::SysRng;
 
 use crate::error::Error;
 
-/// The name of a secret: 1 to 512 bytes of UTF-8 without control characters, without a leading,
-/// trailing or doubled `/`. Dots, spaces and quotes are ordinary characters: a name is a key in a
-/// table, never a path.
+/// The name of a secret: 1 to 512 bytes of UTF-8 without control characters, without a trailing or
+/// doubled `/`. A leading `/` is part of the name, and dots, spaces and quotes are ordinary
+/// characters: a name is a key in a table, never a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(String);
 
@@ -21,18 +21,20 @@ impl Name {
     /// DynamoDB's limit for a hash key, in bytes: what another client may have used.
     pub const MAX_STORED_BYTES: usize = 2048;
 
+    /// The names under which the ledger keeps records that belong to no secret.
+    const RESERVED: [&str; 3] = ["/policies", "/rotation", "/token"];
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A name as another client may have given it: anything that DynamoDB takes as a hash key. It
-    /// can be asked for, and whatever is found under it be opened and listed; see
-    /// [`Name::check`].
+    /// Returns a name as another client may have written it: anything that DynamoDB takes as a hash
+    /// key. Such a name can be read and listed, even if [`Name::check`] refuses it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for nothing, or more than 2,048 bytes.
+    /// [`Error::Invalid`] for an empty name, or more than 2,048 bytes.
     pub fn of_any_client(text: &str) -> Result<Self, Error> {
         let name = Self(text.to_owned());
         if (1..=Self::MAX_STORED_BYTES).contains(&text.len()) {
@@ -42,25 +44,44 @@ impl Name {
         }
     }
 
-    /// Whether this is a name that can be put.
+    /// Checks that this is a name that can be put.
     ///
     /// # Errors
     /// [`Error::Invalid`], with the rule that it breaks.
     pub fn check(&self) -> Result<(), Error> {
         let Self(text) = self;
-        if text.is_empty() || text.len() > Self::MAX_BYTES {
-            return Err(Error::invalid("A name has 1 to 512 bytes of UTF-8."));
+        check_characters(text)?;
+        if text.ends_with('/') {
+            return Err(Error::invalid("A name must not end with a slash."));
         }
-        if text.chars().any(char::is_control) {
-            return Err(Error::invalid("A name has no control characters."));
-        }
-        if text.starts_with('/') || text.ends_with('/') || text.contains("//") {
+        if self.is_reserved() {
             return Err(Error::invalid(
-                "A name neither begins nor ends with a slash and has no two slashes in a row.",
+                "/policies, /rotation, /token and all names under them are reserved for the \
+                 ledger. Use another name.",
             ));
         }
         Ok(())
     }
+
+    /// Whether the ledger uses this name, or may use it, for records that belong to no secret.
+    fn is_reserved(&self) -> bool {
+        let under = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        Self::RESERVED.iter().any(|each| self.0.strip_prefix(each).is_some_and(under))
+    }
+}
+
+/// The rules that names and prefixes share.
+fn check_characters(text: &str) -> Result<(), Error> {
+    if text.is_empty() || text.len() > Name::MAX_BYTES {
+        return Err(Error::invalid("A name or prefix must have 1 to 512 bytes of UTF-8."));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Error::invalid("A name or prefix must not contain control characters."));
+    }
+    if text.contains("//") {
+        return Err(Error::invalid("A name or prefix must not contain two slashes in a row."));
+    }
+    Ok(())
 }
 
 impl FromStr for Name {
@@ -84,32 +105,84 @@ impl serde::Serialize for Name {
     }
 }
 
-/// A filter on names that ends where a segment ends: `dev` covers `dev`, `dev/db` and `dev.db`,
-/// never `development`. So a policy on `.../names/dev` reaches no further than it reads.
-#[derive(Clone, Debug)]
+/// A filter on names.
+///
+/// | prefix | covers |
+/// |---|---|
+/// | `dev` | `dev`, and every name that begins with `dev/` or `dev.`, never `development` |
+/// | `dev/` | every name that begins with `dev/` |
+/// | `/` | every name with a leading slash |
+/// | `db_*` | every name that begins with `db_` |
+/// | `*` | every name |
+///
+/// Every name that a prefix covers begins with the prefix itself, less a `*` at its end. So a
+/// policy on a path such as `.../bundle/dev/*` reaches only names that begin with `dev/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(Name);
 
+/// Which names a [`Prefix`] covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach<'a> {
+    /// Every name.
+    All,
+    /// Every name that begins with this text.
+    Characters(&'a str),
+    /// This name, and every name that begins with it and one of [`Prefix::SEPARATORS`].
+    Segments(&'a str),
+}
+
 impl Prefix {
-    /// What ends a segment of a name.
+    /// The characters that end a segment of a name.
     pub const SEPARATORS: [char; 2] = ['/', '.'];
 
-    /// The prefix as text.
+    const ALL: &str = "*";
+
+    /// Returns the prefix that covers every name: `*`.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(Name(Self::ALL.to_owned()))
+    }
+
+    /// The prefix as text, as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The name that it is in itself.
+    /// The prefix as text, in the type of a name, for the log.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.0
     }
 
+    /// The names that it covers.
+    #[must_use]
+    pub fn reach(&self) -> Reach<'_> {
+        match self.as_str().strip_suffix('*') {
+            Some("") => Reach::All,
+            Some(characters) => Reach::Characters(characters),
+            None if self.as_str().ends_with('/') => Reach::Characters(self.as_str()),
+            None => Reach::Segments(self.as_str()),
+        }
+    }
+
+    /// The text that every name it covers begins with.
+    #[must_use]
+    pub fn literal(&self) -> &str {
+        match self.reach() {
+            Reach::All => "",
+            Reach::Characters(text) | Reach::Segments(text) => text,
+        }
+    }
+
     /// Whether it covers this name.
     #[must_use]
     pub fn covers(&self, name: &Name) -> bool {
-        let rest = name.as_str().strip_prefix(self.as_str());
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(Self::SEPARATORS))
+        let rest = name.as_str().strip_prefix(self.literal());
+        rest.is_some_and(|rest| match self.reach() {
+            Reach::All | Reach::Characters(_) => true,
+            Reach::Segments(_) => rest.is_empty() || rest.starts_with(Self::SEPARATORS),
+        })
     }
 }
 
@@ -117,7 +190,8 @@ impl FromStr for Prefix {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        text.parse().map(Self)
+        check_characters(text)?;
+        Ok(Self(Name(text.to_owned())))
     }
 }
 
@@ -338,26 +412,70 @@ mod tests {
     #[test]
     fn names_are_keys_not_paths() {
         let longest = "n".repeat(512);
-        for good in ["a", "dev/db", "..", "a/../b", "a b", "'\"", "ключ/鍵", "%2F", &longest] {
+        for good in
+            ["a", "dev/db", "..", "a/../b", "a b", "'\"", "ключ/鍵", "%2F", "~/a", "*", &longest]
+        {
             assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
         }
         let long = "ä".repeat(257);
-        for bad in ["", "/a", "a/", "a//b", "/", "a\nb", "a\u{0}", "\u{85}", &long] {
+        for bad in ["", "a/", "/a/", "a//b", "//a", "/", "a\nb", "a\u{0}", "\u{85}", &long] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
-    fn a_prefix_ends_where_a_segment_ends() {
-        let dev: Prefix = "dev".parse().unwrap();
-        for (name, covered) in [
-            ("dev", true),
-            ("dev/db", true),
-            ("dev.db", true),
-            ("development", false),
-            ("d", false),
+    fn a_leading_slash_is_part_of_a_name() {
+        for good in ["/a", "/prod/db", "/..", "/*", "/tokens", "/policies.x", "token/a"] {
+            assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn names_that_the_ledger_uses_are_reserved() {
+        for reserved in ["/policies", "/rotation", "/token", "/policies/a", "/token/a/b"] {
+            let error = reserved.parse::<Name>().unwrap_err();
+            assert_eq!(error.code().name, "Invalid");
+            assert!(error.to_string().contains("reserved"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_covers_what_its_form_says() {
+        for (prefix, covered, not_covered) in [
+            ("dev", &["dev", "dev/db", "dev.db", "dev/a/b"][..], &["development", "d", "/dev"][..]),
+            ("dev/", &["dev/db", "dev/a/b"], &["dev", "dev.db", "development", "/dev/db"]),
+            ("dev/*", &["dev/db", "dev/a/b"], &["dev", "dev.db", "development"]),
+            ("db_*", &["db_password", "db_", "db_/x"], &["db", "dbx", "a/db_x"]),
+            ("a*b*", &["a*b", "a*bc"], &["ab", "aXb"]),
+            ("*", &["a", "/a", "*"], &[]),
+            ("/", &["/a", "/prod/db"], &["a", "prod/db"]),
+            ("/prod", &["/prod", "/prod/db", "/prod.db"], &["prod/db", "/production"]),
         ] {
-            assert_eq!(dev.covers(&name.parse().unwrap()), covered, "{name}");
+            let prefix: Prefix = prefix.parse().unwrap();
+            let covers = |name: &str| prefix.covers(&Name::of_any_client(name).unwrap());
+            assert!(covered.iter().all(|name| covers(name)), "{prefix:?}");
+            assert!(!not_covered.iter().any(|name| covers(name)), "{prefix:?}");
+        }
+        assert_eq!(Prefix::all(), "*".parse().unwrap());
+    }
+
+    #[test]
+    fn a_prefix_keeps_the_rules_of_a_name() {
+        for bad in ["", "a//b", "//", "a\nb", &"a".repeat(513)] {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_name_that_a_prefix_covers_begins_with_its_literal_text(
+            prefix in "[a-c./*]{1,4}", name in "[a-c./*]{1,6}",
+        ) {
+            let name = Name::of_any_client(&name).unwrap();
+            if let Ok(prefix) = prefix.parse::<Prefix>() {
+                let literal = prefix.as_str().strip_suffix('*').unwrap_or(prefix.as_str());
+                proptest::prop_assert!(!prefix.covers(&name) || name.as_str().starts_with(literal));
+            }
         }
     }
 

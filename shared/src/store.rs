@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::moment::Moment;
-use crate::name::{Label, Name, Prefix, Revision};
+use crate::name::{Label, Name, Prefix, Reach, Revision};
 use crate::row::{Attribute, Row};
 
 #[cfg(feature = "crash")]
@@ -255,17 +255,27 @@ impl Store {
             .index_name(NAMES)
             .limit(limit)
             .set_exclusive_start_key(after.map(|key| Place::VERSION.to_item(key)));
-        if let Some(prefix) = prefix {
-            let mut clauses = vec!["#name = :prefix".to_owned()];
-            scan = scan
-                .expression_attribute_names("#name", "name")
-                .expression_attribute_values(":prefix", AttributeValue::S(prefix.as_str().into()));
-            for (number, separator) in Prefix::SEPARATORS.into_iter().enumerate() {
-                let below = AttributeValue::S(format!("{}{separator}", prefix.as_str()));
-                clauses.push(format!("begins_with(#name, :below{number})"));
-                scan = scan.expression_attribute_values(format!(":below{number}"), below);
+        let text = |text: String| AttributeValue::S(text);
+        match prefix.map_or(Reach::All, Prefix::reach) {
+            Reach::All => {}
+            Reach::Characters(characters) => {
+                scan = scan
+                    .filter_expression("begins_with(#name, :prefix)")
+                    .expression_attribute_names("#name", "name")
+                    .expression_attribute_values(":prefix", text(characters.to_owned()));
             }
-            scan = scan.filter_expression(clauses.join(" OR "));
+            Reach::Segments(name) => {
+                let mut clauses = vec!["#name = :prefix".to_owned()];
+                scan = scan
+                    .expression_attribute_names("#name", "name")
+                    .expression_attribute_values(":prefix", text(name.to_owned()));
+                for (number, separator) in Prefix::SEPARATORS.into_iter().enumerate() {
+                    let below = text(format!("{name}{separator}"));
+                    clauses.push(format!("begins_with(#name, :below{number})"));
+                    scan = scan.expression_attribute_values(format!(":below{number}"), below);
+                }
+                scan = scan.filter_expression(clauses.join(" OR "));
+            }
         }
         self.scan(scan).await
     }

@@ -47,6 +47,11 @@ impl Hints {
         Self(hints)
     }
 
+    /// The narrowest context that was given for a name, if any.
+    pub(super) fn context(&self, name: &str) -> Option<&Context> {
+        self.about(name).find_map(|hint| hint.context.as_ref())
+    }
+
     /// The contexts that a name's row may have been put with, none at all last.
     pub(super) fn contexts(&self, name: &str) -> Vec<Context> {
         let mut contexts: Vec<Context> = Vec::new();
@@ -138,12 +143,13 @@ impl Whose {
     fn narrowness(&self) -> usize {
         match self {
             Self::All => 0,
-            Self::Prefix(prefix) => prefix.as_str().len(),
+            Self::Prefix(prefix) => prefix.literal().len(),
             Self::Name(_) => usize::MAX,
         }
     }
 
-    fn to_text(&self) -> String {
+    /// As text, the same for the same names.
+    pub(crate) fn to_text(&self) -> String {
         match self {
             Self::All => "all".to_owned(),
             Self::Prefix(prefix) => format!("prefix:{}", prefix.as_str()),
@@ -193,6 +199,9 @@ mod tests {
         assert_eq!(tried("development"), all(&["all"]));
         assert_eq!(Hints::default().contexts("x"), all(&[]));
         assert_eq!(hints().dialect("x"), Some(Dialect::Credstash));
+        assert_eq!(hints().context("dev/db"), Some(&context("db")));
+        assert_eq!(hints().context("x"), Some(&context("all")));
+        assert_eq!(Hints::default().context("x"), None);
     }
 
     #[test]
