@@ -6,7 +6,7 @@ use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use lambda_runtime::Diagnostic;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -199,6 +199,7 @@ fn as_text<S: Serializer>(text: &Zeroizing<String>, serializer: S) -> Result<S::
 #[serde(rename_all = "camelCase")]
 struct HttpEvent {
     route_key: Option<String>,
+    raw_path: Option<String>,
     raw_query_string: Option<String>,
     #[serde(default, deserialize_with = "few")]
     path_parameters: HashMap<String, String>,
@@ -302,19 +303,57 @@ fn merged(event: HttpEvent) -> Result<Fields, Error> {
         return Err(Error::invalid("`name` is given by the path of the request, and once."));
     }
     for (name, value) in event.path_parameters {
-        fields.add_text(&name, path(&value)?)?;
+        fields.add_text(&name, path(&value, event.raw_path.as_deref())?)?;
     }
     Ok(fields)
 }
 
-/// A path parameter. The HTTP API has decoded every escape but `%25` before it matched the path
-/// against policies and routes; what is left of a percent sign is undone here, and nothing twice.
-/// Escapes that are no UTF-8 have become U+FFFD, which is refused: two names would become one.
-fn path(value: &str) -> Result<String, Error> {
+/// A name or prefix from the path of a request.
+///
+/// An HTTP API decodes a path more than once: `%252F` arrives as `/`, `%3F` ends the path, and bytes
+/// that are not UTF-8 arrive as U+FFFD. Which form IAM evaluates is not documented. So a value is
+/// taken only if it has one encoding, and the path that arrived is that encoding, or decoded.
+///
+/// Signers collapse two slashes in a row, so a leading slash has a form of its own: `~/a` is `/a`.
+fn path(value: &str, raw_path: Option<&str>) -> Result<String, Error> {
     if value.contains(char::REPLACEMENT_CHARACTER) {
         return Err(Error::Malformed("The path of the request is not UTF-8.".into()));
     }
-    Ok(value.replace("%25", "%"))
+    if value.contains(|c: char| c == '%' || c == '?' || c.is_control()) {
+        return Err(Error::invalid(
+            "The path of a request must not contain `%`, `?` or control characters, encoded or \
+             not. Use lambda invoke for such a name.",
+        ));
+    }
+    if value.starts_with('/') || value.contains("//") {
+        return Err(Error::invalid(
+            "The path of a request must not contain two slashes in a row. Write `~` before the \
+             leading slash of a name: /secrets/~/prod/db is the secret /prod/db.",
+        ));
+    }
+    if raw_path.is_some_and(|raw_path| !is_canonical(raw_path, value)) {
+        return Err(Error::Malformed(
+            "The path of the request is not in canonical form. Percent-encode once every character \
+             except letters, digits, `-`, `.`, `_`, `~` and `/`, or use lambda invoke."
+                .into(),
+        ));
+    }
+    match value.strip_prefix('~') {
+        Some("") => {
+            Err(Error::invalid("After `~`, give a name with a leading slash: `~/prod/db`."))
+        }
+        Some(rest) if rest.starts_with('/') => Ok(rest.to_owned()),
+        _ => Ok(value.to_owned()),
+    }
+}
+
+/// Whether a path ends with this value, decoded or in its canonical encoding. A custom domain may
+/// put a base path in front.
+fn is_canonical(raw_path: &str, value: &str) -> bool {
+    const ENCODED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+    let ends_with = |end: &str| raw_path.strip_suffix(end).is_some_and(|rest| rest.ends_with('/'));
+    ends_with(value) || ends_with(&utf8_percent_encode(value, ENCODED).to_string())
 }
 
 /// A name or value of a query (WHATWG URL, application/x-www-form-urlencoded), strictly UTF-8.
@@ -395,7 +434,7 @@ mod tests {
 
     fn event(more: &str) -> Box<RawValue> {
         let context = r#""requestContext":{"http":{"method":"PUT"}}"#;
-        let event = format!(r#"{{"version":"2.0","rawPath":"/secrets/x",{context}{more}}}"#);
+        let event = format!(r#"{{"version":"2.0",{context}{more}}}"#);
         RawValue::from_string(event).unwrap()
     }
 
@@ -440,13 +479,66 @@ mod tests {
         assert_eq!(resource.as_deref(), Some("history"));
     }
 
+    fn name_of(value: &str, raw_path: &str) -> Result<String, &'static str> {
+        let fields =
+            read(&format!(r#","rawPath":"{raw_path}","pathParameters":{{"name":"{value}"}}"#));
+        let name = fields.and_then(|mut fields| fields.required_text("name"));
+        name.map_err(|error| error.code().name)
+    }
+
     #[test]
-    fn a_path_is_decoded_once() {
-        for (given, name) in [("a b", "a b"), ("100%25", "100%"), ("a%252Fb", "a%2Fb"), ("ä", "ä")]
-        {
-            let mut fields = read(&format!(r#","pathParameters":{{"name":"{given}"}}"#)).unwrap();
-            assert_eq!(fields.text("name").unwrap().unwrap(), name);
+    fn a_path_is_taken_decoded_or_in_its_canonical_encoding() {
+        for (value, raw_path) in [
+            ("a b", "/secrets/a b"),
+            ("a b", "/secrets/a%20b"),
+            ("ä", "/secrets/ä"),
+            ("ä", "/secrets/%C3%A4"),
+            ("dev/db_*", "/base/path/secrets/dev/db_%2A"),
+            ("dev/", "/bundle/dev/"),
+            ("a+b", "/secrets/a%2Bb"),
+            ("a-._~b", "/secrets/a-._~b"),
+        ] {
+            assert_eq!(name_of(value, raw_path).as_deref(), Ok(value), "{raw_path}");
         }
+        for (value, raw_path) in [
+            ("a", "/secrets/a%3Fb"),
+            ("a/b", "/secrets/a%2Fb"),
+            ("a/b", "/secrets/a%252Fb"),
+            ("a", "/secrets/%61"),
+            ("é", "/secrets/%c3%a9"),
+            ("a", "/secrets/ba"),
+            ("a", "a"),
+            ("a", ""),
+        ] {
+            assert_eq!(name_of(value, raw_path), Err("Malformed"), "{raw_path}");
+        }
+        let mut fields = read(r#","pathParameters":{"name":"a"}"#).unwrap();
+        assert_eq!(fields.required_text("name").unwrap(), "a");
+    }
+
+    #[test]
+    fn a_path_with_a_character_that_may_be_decoded_again_is_refused() {
+        for value in ["100%", "a%2Fb", "a%25b", "a?b", r"a\nb", r"a\u0000", r"a\u0085b"] {
+            assert_eq!(name_of(value, &format!("/secrets/{value}")), Err("Invalid"), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_leading_slash_is_written_with_a_tilde() {
+        for (value, name) in [
+            ("~/prod/db", "/prod/db"),
+            ("~/", "/"),
+            ("~/~/a", "/~/a"),
+            ("~a/b", "~a/b"),
+            ("a/~/b", "a/~/b"),
+        ] {
+            assert_eq!(name_of(value, &format!("/secrets/{value}")).as_deref(), Ok(name));
+        }
+        for value in ["~", "/prod/db", "//a", "~//a", "a//b"] {
+            assert_eq!(name_of(value, &format!("/secrets/{value}")), Err("Invalid"), "{value}");
+        }
+        let slash = read(r#","pathParameters":{"prefix":"/prod"}"#).err().unwrap().to_string();
+        assert!(slash.contains("/secrets/~/prod/db") && !slash.contains("/prod\""), "{slash}");
     }
 
     #[test]
