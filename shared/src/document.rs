@@ -1,4 +1,6 @@
-//! Several secrets as one document, in the formats of credstash's `getall`.
+//! Several secrets as one document, in the formats of credstash's `getall` and as an env file.
+
+mod env;
 
 use std::collections::BTreeMap;
 
@@ -7,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::coffer::get::Got;
 use crate::error::Error;
 use crate::event::Answer;
+use crate::name::Prefix;
 use crate::secret::Secret;
 
 /// The format of a document.
@@ -14,8 +17,10 @@ use crate::secret::Secret;
 pub enum Format {
     /// An object of names and values.
     Json,
-    /// `NAME='value'`, a line each.
+    /// `NAME='value'`, a line each, for shells and dotenv libraries.
     Dotenv,
+    /// `NAME=value`, a line each, for docker and kubectl.
+    EnvFile,
     /// A mapping of names and values, in quotes where YAML 1.1 or 1.2 could read anything else.
     Yaml,
     /// A record of name and value each (RFC 4180, lines ending in LF).
@@ -29,31 +34,41 @@ impl std::str::FromStr for Format {
         match text {
             "json" => Ok(Self::Json),
             "dotenv" => Ok(Self::Dotenv),
+            "env-file" => Ok(Self::EnvFile),
             "yaml" => Ok(Self::Yaml),
             "csv" => Ok(Self::Csv),
-            _ => Err(Error::invalid("`format` is json, dotenv, yaml or csv.")),
+            _ => Err(Error::invalid("`format` must be json, dotenv, env-file, yaml or csv.")),
         }
     }
 }
 
+/// How the names of secrets become names of environment variables.
+#[derive(Clone, Copy, Debug)]
+pub struct Variables<'a> {
+    /// The prefix that is cut off the names.
+    pub prefix: &'a Prefix,
+    /// Whether the variables are in upper case.
+    pub uppercase: bool,
+}
+
 impl Format {
-    /// Writes the secrets, sorted by name.
+    /// Whether the names in the document are names of environment variables.
+    #[must_use]
+    pub fn has_variables(self) -> bool {
+        matches!(self, Self::Dotenv | Self::EnvFile)
+    }
+
+    /// Writes the secrets, sorted by name. JSON, YAML and CSV have the names as they are stored.
     ///
     /// # Errors
-    /// [`Error::Several`], with the names of those that the format cannot hold: a value that is no
-    /// text; for dotenv, a value that its readers would not agree on, or a name that would not be
-    /// a name any more.
-    pub fn write(self, secrets: &[Got]) -> Result<Answer, Error> {
-        let failed = |wrong: Vec<&str>, why: &'static str| {
-            let error = || Error::Invalid(why.into());
-            Error::several(wrong.into_iter().map(|name| (name.to_owned(), error())))
-        };
+    /// [`Error::Several`], with the names of the secrets that the format cannot hold.
+    pub fn write(self, secrets: &[Got], variables: Variables<'_>) -> Result<Answer, Error> {
         let binary = secrets.iter().filter(|got| got.secret.text().is_none());
-        let binary: Vec<_> = binary.map(|got| got.description.name.as_str()).collect();
+        let binary: Vec<_> = binary.map(|got| got.description.name.clone()).collect();
         if !binary.is_empty() {
-            return Err(failed(
-                binary,
-                "These values are no text. Leave `format` out to get them in base64.",
+            let error = "These values are no text. Leave `format` out to get them in base64.";
+            return Err(Error::several(
+                binary.into_iter().map(|name| (name, Error::invalid(error))),
             ));
         }
         let texts: BTreeMap<&str, &str> = secrets
@@ -62,19 +77,10 @@ impl Format {
             .collect();
         match self {
             Self::Json => Answer::json(&texts),
-            Self::Dotenv => {
-                let (lines, wrong) = dotenv(&texts);
-                if wrong.is_empty() {
-                    return Ok(Answer::document(lines, "text/plain; charset=utf-8"));
-                }
-                Err(failed(
-                    wrong,
-                    "Not every reader of a dotenv file would read these as they are: a value with \
-                     a single quote besides one of \" \\ $ `, with `${`, with two backslashes in a \
-                     row or one at its end, or with a carriage return or NUL; a name with anything \
-                     but letters, digits and _ - . / : @ +; two names that differ in case only. \
-                     Ask for json.",
-                ))
+            Self::Dotenv | Self::EnvFile => {
+                let line = if self == Self::Dotenv { env::dotenv } else { env::env_file };
+                let lines = env::write(&texts, variables, line)?;
+                Ok(Answer::document(lines, "text/plain; charset=utf-8"))
             }
             Self::Yaml => {
                 let options = serde_saphyr::ser_options! { quote_all: true };
@@ -102,41 +108,6 @@ impl Format {
     }
 }
 
-/// `NAME='value'` as credstash writes it, the name in upper case and otherwise as it is. credstash
-/// writes every value so; one with a single quote is in double quotes here, if nothing in it means
-/// something there to a shell or to another reader. Answers the names, too, for which there is no
-/// form that all readers agree on.
-fn dotenv<'a>(texts: &BTreeMap<&'a str, &str>) -> (Secret, Vec<&'a str>) {
-    let mut out = Vec::with_capacity(capacity(texts));
-    let mut wrong = Vec::new();
-    let mut written: BTreeMap<String, &str> = BTreeMap::new();
-    for (name, text) in texts {
-        let upper = name.to_uppercase();
-        let unnamed = |c: char| !(c.is_alphanumeric() || "_-./:@+".contains(c));
-        // python-dotenv reads two backslashes and ${ in single quotes, too, and \' as no end.
-        let plain = !(text.contains(r"\\") || text.ends_with('\\') || text.contains("${"));
-        let quote = match (text.contains('\''), text.contains(['"', '\\', '$', '`'])) {
-            (false, _) if plain => Some(b'\''),
-            (true, false) => Some(b'"'),
-            _ => None,
-        };
-        let quote = quote.filter(|_| !text.contains(['\r', '\0']) && !upper.contains(unnamed));
-        if let Some(twin) = written.insert(upper.clone(), *name) {
-            wrong.extend([twin, *name]);
-        } else if let Some(quote) = quote {
-            out.extend_from_slice(upper.as_bytes());
-            out.extend_from_slice(&[b'=', quote]);
-            out.extend_from_slice(text.as_bytes());
-            out.extend_from_slice(&[quote, b'\n']);
-        } else {
-            wrong.push(*name);
-        }
-    }
-    wrong.sort_unstable();
-    wrong.dedup();
-    (Secret::new(out), wrong)
-}
-
 /// Room for the document, so that it is not copied while it grows and left behind unwiped.
 fn capacity(texts: &BTreeMap<&str, &str>) -> usize {
     texts.iter().map(|(name, text)| 3 * name.len() + 2 * text.len() + 8).sum()
@@ -147,35 +118,5 @@ fn unwritten() -> Error {
     Error::Unavailable {
         message: "The document could not be written. Leave `format` out.".into(),
         source: "the format's writer failed".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(texts: &[(&'static str, &str)]) -> Result<String, Vec<&'static str>> {
-        let (text, wrong) = dotenv(&texts.iter().copied().collect());
-        if wrong.is_empty() { Ok(text.text().unwrap().to_owned()) } else { Err(wrong) }
-    }
-
-    #[test]
-    fn dotenv_is_credstashs_where_that_can_be_read() {
-        let written = lines(&[("dev/db", "hunter2"), ("straße", "a\n\"b\" $c")]).unwrap();
-        assert_eq!(written, "DEV/DB='hunter2'\nSTRASSE='a\n\"b\" $c'\n");
-        assert_eq!(lines(&[("a", "it's")]).unwrap(), "A=\"it's\"\n");
-    }
-
-    #[test]
-    fn dotenv_refuses_what_its_readers_disagree_on() {
-        for text in
-            ["it's \"", "it's $x", "it's `", "it's \\", "a\rb", "a\0", "a\\", r"a\\b", "${a}"]
-        {
-            assert_eq!(lines(&[("a", text), ("b", "fine")]), Err(vec!["a"]), "{text:?}");
-        }
-        for name in ["a=b", "c\nd", "a b", "a;b", "$(a)", "a#b"] {
-            assert_eq!(lines(&[(name, "x")]), Err(vec![name]));
-        }
-        assert_eq!(lines(&[("a", "x"), ("A", "y")]), Err(vec!["A", "a"]));
     }
 }

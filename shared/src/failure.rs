@@ -160,6 +160,15 @@ impl Kind {
 }
 
 impl Error {
+    /// Whether AWS throttled the call or did not answer in time, so that the same call may succeed
+    /// a moment later.
+    pub(crate) fn is_busy(&self) -> bool {
+        let Self::Unavailable { source, .. } = self else { return false };
+        source
+            .downcast_ref::<Failure>()
+            .is_some_and(|failure| matches!(failure.kind, Kind::Busy | Kind::Silent))
+    }
+
     /// Whether KMS did not allow it, which may be for the encryption context's sake alone.
     pub(crate) fn is_denied_by_kms(&self) -> bool {
         let Self::Unavailable { source, .. } = self else { return false };
@@ -198,10 +207,10 @@ impl From<Failure> for Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn failure(code: &str) -> Failure {
+    pub(crate) fn failure(code: &str) -> Failure {
         Failure {
             action: "kms:Decrypt",
             resource: "arn:aws:kms:key".to_owned(),
@@ -232,6 +241,21 @@ mod tests {
             assert!(error.to_string().contains(caller), "{error}");
             assert!(!error.to_string().contains("arn:"), "{error}");
         }
+    }
+
+    #[test]
+    fn only_what_was_throttled_or_timed_out_is_busy() {
+        for (code, busy) in [
+            ("ThrottlingException", true),
+            ("ProvisionedThroughputExceededException", true),
+            ("DependencyTimeoutException", true),
+            ("AccessDeniedException", false),
+            ("KMSInternalException", false),
+            ("ResourceNotFoundException", false),
+        ] {
+            assert_eq!(Error::from(failure(code)).is_busy(), busy, "{code}");
+        }
+        assert!(!Error::Integrity.is_busy());
     }
 
     #[test]

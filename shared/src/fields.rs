@@ -116,6 +116,12 @@ impl Fields {
         }
     }
 
+    /// Whether this resource of the API was called; never for a direct invoke.
+    #[must_use]
+    pub fn is_resource(&self, name: &str) -> bool {
+        self.resource.as_deref() == Some(name)
+    }
+
     /// Notes which method of the API was called.
     pub(crate) fn set_method(&mut self, method: Option<&str>) {
         self.method = method.map(str::to_owned);
@@ -256,11 +262,19 @@ impl Fields {
     /// # Errors
     /// [`Error::Invalid`] for anything else.
     pub fn flag(&mut self, name: &'static str) -> Result<bool, Error> {
+        Ok(self.optional_flag(name)?.unwrap_or(false))
+    }
+
+    /// True or false, if it is given.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else.
+    pub fn optional_flag(&mut self, name: &'static str) -> Result<Option<bool>, Error> {
         let what = "is true or false";
         match self.take(name) {
-            None => Ok(false),
-            Some(Field::Text(text)) => text.parse().map_err(|_| self.wrong(name, what)),
-            Some(field) => self.json(name, field, what),
+            None => Ok(None),
+            Some(Field::Text(text)) => text.parse().map(Some).map_err(|_| self.wrong(name, what)),
+            Some(field) => self.json(name, field, what).map(Some),
         }
     }
 
@@ -388,6 +402,42 @@ impl Fields {
             return Err(too_many_hints());
         }
         Ok(Hints::new(hints))
+    }
+
+    /// Encryption contexts by name or prefix: an array of objects, each with a `name` or a
+    /// `prefix`, and a `context`. In a query, the array as JSON text.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else, a name or prefix given twice, or more than
+    /// [`Hints::MAX`] entries.
+    pub fn contexts(&mut self, name: &'static str) -> Result<Vec<Hint>, Error> {
+        if let Some(field) = self.given.get_mut(name)
+            && let Field::Text(json) = field
+        {
+            *field = Field::Json(Zeroizing::new(std::mem::take(json)));
+        }
+        let mut hints: Vec<Hint> = Vec::new();
+        for mut each in self.objects(name, "contexts[].")? {
+            let whose = each.whose()?;
+            if matches!(whose, Whose::All) {
+                return Err(each.wrong("name", "or `contexts[].prefix` is required"));
+            }
+            let context = Some(each.context("context")?);
+            each.finish()?;
+            hints.push(Hint { whose, context, dialect: None });
+        }
+        if hints.len() > Hints::MAX {
+            return Err(Error::invalid("`contexts` has at most 1000 entries. Use prefixes."));
+        }
+        let mut known: Vec<_> = hints.iter().map(|hint| hint.whose.to_text()).collect();
+        known.sort_unstable();
+        known.dedup();
+        if known.len() < hints.len() {
+            return Err(Error::invalid(
+                "`contexts` has a name or prefix twice. Give each one context.",
+            ));
+        }
+        Ok(hints)
     }
 
     fn whose(&mut self) -> Result<Whose, Error> {
@@ -699,6 +749,34 @@ mod tests {
         for text in ["cGw0bnRlZA", "_-8=", "YQ=\u{a0}=", "YQ==YQ==", "YQ= =x", "\u{200b}YQ=="] {
             let json = serde_json::json!({ "s": text }).to_string();
             assert_eq!(code(fields(&json).secret_base64("s")), "Invalid", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn contexts_come_as_an_array_or_as_its_text_in_a_query() {
+        let array = r#"[{"name":"a/b","context":{"app":"x"}},{"prefix":"a","context":{}}]"#;
+        let mut query = Fields::default();
+        query.add_query("contexts", array.to_owned()).unwrap();
+        for mut fields in [query, fields(&format!(r#"{{"contexts":{array}}}"#))] {
+            let contexts = fields.contexts("contexts").unwrap();
+            let whose: Vec<_> = contexts.iter().map(|hint| hint.whose.to_text()).collect();
+            assert_eq!(whose, ["name:a/b", "prefix:a"]);
+            fields.finish().unwrap();
+        }
+        assert!(Fields::default().contexts("contexts").unwrap().is_empty());
+        let many = vec![r#"{"name":"a","context":{}}"#; 1001].join(",");
+        for array in [
+            "{}",
+            r#""[]""#,
+            r#"[{"context":{}}]"#,
+            r#"[{"name":"a","prefix":"b","context":{}}]"#,
+            r#"[{"name":"a","context":{"":"x"}}]"#,
+            r#"[{"name":"a","context":{},"dialect":"credstash"}]"#,
+            r#"[{"prefix":"a","context":{}},{"prefix":"a","context":{"b":"c"}}]"#,
+            &format!("[{many}]"),
+        ] {
+            let request = format!(r#"{{"contexts":{array}}}"#);
+            assert_eq!(code(fields(&request).contexts("contexts")), "Invalid", "{array:.80}");
         }
     }
 

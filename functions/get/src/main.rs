@@ -14,7 +14,7 @@ use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
-use coffer::name::{Name, Stage};
+use coffer::name::{Name, Prefix, Stage};
 use coffer::secret::{Secret, reveal};
 
 enum Request {
@@ -50,7 +50,8 @@ impl Operation for Request {
     const NAME: &'static str = "get";
 
     fn parse(fields: &mut Fields) -> Result<Self, Error> {
-        match fields.parsed("prefix")? {
+        let everything = fields.is_resource("bundle").then(Prefix::all);
+        match fields.parsed("prefix")?.or(everything) {
             None => one::Request::parse(fields).map(Self::One),
             Some(prefix) => many::Request::parse(prefix, fields).map(Self::Many),
         }

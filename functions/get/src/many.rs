@@ -1,9 +1,9 @@
 //! The current version of every secret under a prefix.
 
 use coffer::coffer::Coffer;
-use coffer::context::Context;
+use coffer::coffer::bundle::Contexts;
 use coffer::cursor::Cursor;
-use coffer::document::Format;
+use coffer::document::{Format, Variables};
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
@@ -13,13 +13,13 @@ use crate::Opened;
 
 pub(crate) struct Request {
     pub(crate) prefix: Prefix,
-    context: Context,
+    contexts: Contexts,
     how: How,
 }
 
 enum How {
-    /// Everything in one document.
-    Whole(Format),
+    /// Everything in one document, variables in upper case or as they are.
+    Whole(Format, bool),
     /// In pages, with all that is known of each.
     Pages(Option<Cursor>, u32),
 }
@@ -35,25 +35,35 @@ impl Request {
     pub(crate) fn parse(prefix: Prefix, fields: &mut Fields) -> Result<Self, Error> {
         let next = fields.parsed("next")?;
         let limit = fields.limit("limit")?;
-        let how = match (fields.parsed("format")?, &next, limit) {
+        let format: Option<Format> = fields.parsed("format")?;
+        let uppercase = fields.optional_flag("uppercase")?;
+        if uppercase.is_some() && !format.is_some_and(Format::has_variables) {
+            return Err(Error::invalid("`uppercase` goes with `format` dotenv or env-file."));
+        }
+        let how = match (format, &next, limit) {
             (None, _, limit) => How::Pages(next, limit.unwrap_or(Coffer::DEFAULT_LIMIT)),
-            (Some(format), None, None) => How::Whole(format),
+            (Some(format), None, None) => How::Whole(format, uppercase.unwrap_or(true)),
             _ => {
                 return Err(Error::invalid(
                     "With `format` the answer is one whole document. Leave `next` and `limit` out.",
                 ));
             }
         };
-        Ok(Self { prefix, context: fields.context("context")?, how })
+        let (contexts, rest) = (fields.contexts("contexts")?, fields.context("context")?);
+        let contexts = Contexts::new(contexts, rest, fields.flag("only_context")?);
+        Ok(Self { prefix, contexts, how })
     }
 
     pub(crate) async fn apply(self, coffer: &Coffer) -> Result<Answer, Error> {
-        let Self { prefix, context, how } = self;
+        let Self { prefix, contexts, how } = self;
         match how {
-            How::Whole(format) => format.write(&coffer.whole_bundle(&prefix, &context).await?),
+            How::Whole(format, uppercase) => {
+                let secrets = coffer.whole_bundle(&prefix, &contexts).await?;
+                format.write(&secrets, Variables { prefix: &prefix, uppercase })
+            }
             How::Pages(next, limit) => {
                 let after = next.map(|cursor| cursor.0);
-                let bundle = coffer.bundle(&prefix, &context, after, limit).await?;
+                let bundle = coffer.bundle(&prefix, &contexts, after, limit).await?;
                 let secrets = bundle.secrets.into_iter().map(Opened::from).collect();
                 Answer::json(&Bundle { secrets, next: bundle.next.map(Cursor) })
             }

@@ -26,8 +26,8 @@ fn fits(prefix: &Prefix, before: &[Put], put: Put) -> Result<Put, Error> {
     }
     if !prefix.covers(&put.name) {
         return Err(Error::invalid(
-            "Each name in `secrets` is given whole and begins with the prefix: `dev` covers `dev`, \
-             `dev/db` and `dev.db`.",
+            "Each name in `secrets` must be whole and under the prefix: `dev` covers `dev`, `dev/db` \
+             and `dev.db`, `dev/` covers `dev/db`, and `db_*` covers `db_password`.",
         ));
     }
     Ok(put)

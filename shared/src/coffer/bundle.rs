@@ -1,9 +1,9 @@
 //! get many: the current version of every secret under a prefix, all from one moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use futures_util::stream::{StreamExt, iter};
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -16,6 +16,7 @@ use crate::store::Key;
 
 use super::Coffer;
 use super::get::Got;
+use super::hint::{Hint, Hints};
 use super::list::{Description, Listed, name_of};
 
 /// The current versions of some secrets, and how to ask for the next ones.
@@ -27,9 +28,46 @@ pub struct Bundle {
     pub next: Option<Key>,
 }
 
+/// Which encryption context each secret of a bundle is opened with.
+#[derive(Debug)]
+pub struct Contexts {
+    hints: Hints,
+    rest: Context,
+    only: bool,
+}
+
+impl Contexts {
+    /// The narrowest of `hints` decides, and `rest` where none is about a name. With `only`, a
+    /// secret that was put with another context is left out.
+    #[must_use]
+    pub fn new(hints: Vec<Hint>, rest: Context, only: bool) -> Self {
+        Self { hints: Hints::new(hints), rest, only }
+    }
+
+    fn of(&self, name: &str) -> &Context {
+        self.hints.context(name).unwrap_or(&self.rest)
+    }
+
+    /// Whether the row says that it was sealed with another context, and is to be left out for it.
+    /// A legacy row does not say: KMS decides.
+    fn leaves_out(&self, row: &Row) -> bool {
+        let sealed = row.contains_key("seal");
+        let stored = row.get("context").and_then(Attribute::map);
+        let context = self.of(name_of(row).unwrap_or_default());
+        self.only && sealed && stored.is_some_and(|pairs| pairs != context.pairs())
+    }
+
+    /// Whether this is KMS's word that a legacy row was put with another context.
+    fn forgives(&self, row: &Row, error: &Error) -> bool {
+        self.only && !row.contains_key("seal") && matches!(error, Error::Forbidden(_))
+    }
+}
+
 impl Coffer {
     /// How many versions are read and opened at a time.
     const OPENED: usize = 16;
+    /// For how long calls that AWS throttles are made again, within the 29 seconds of a function.
+    const PATIENCE: Duration = Duration::from_secs(20);
     /// For how many seconds a bundle that is being written is read again.
     const UNSETTLED_SECONDS: u64 = 10;
     /// A version that was sealed so many seconds ago may have been put just now, with all the tries
@@ -43,8 +81,8 @@ impl Coffer {
     const MOST_JSON: usize = 2_500_000;
 
     /// Opens the current version of every secret that the prefix covers: all from one moment, so
-    /// that several put at once are seen together or not at all. At most `limit` of them, fewer
-    /// where they are large; only an answer without `next` is the last.
+    /// several put at once are seen together or not at all. At most `limit` of them, fewer
+    /// where they are large or left out; only an answer without `next` is the last.
     ///
     /// # Errors
     /// [`Error::Several`], with the names of those that cannot be opened, and nothing else;
@@ -52,12 +90,13 @@ impl Coffer {
     pub async fn bundle(
         &self,
         prefix: &Prefix,
-        context: &Context,
+        contexts: &Contexts,
         after: Option<Key>,
         limit: u32,
     ) -> Result<Bundle, Error> {
-        let (rows, mut next) = self.settled(prefix, after, Some(limit)).await?;
-        let mut secrets = self.open_all(rows, context).await?;
+        let end = Instant::now() + Self::PATIENCE;
+        let (rows, mut next) = self.settled(prefix, after, Some(limit), end).await?;
+        let mut secrets = self.open_all(rows, contexts, end).await?;
         let mut bytes = 0;
         let fits = secrets.iter().take_while(|got| {
             bytes += got.json_len();
@@ -77,17 +116,28 @@ impl Coffer {
     /// As [`Coffer::bundle`], but all of them in one answer or none.
     ///
     /// # Errors
-    /// As [`Coffer::bundle`], and [`Error::TooLarge`].
+    /// As [`Coffer::bundle`], [`Error::TooLarge`], and [`Error::NotFound`] where there is no secret.
     pub async fn whole_bundle(
         &self,
         prefix: &Prefix,
-        context: &Context,
+        contexts: &Contexts,
     ) -> Result<Vec<Got>, Error> {
-        let (rows, next) = self.settled(prefix, None, None).await?;
+        let end = Instant::now() + Self::PATIENCE;
+        let (rows, next) = self.settled(prefix, None, None, end).await?;
         if next.is_some() {
             return Err(no_document());
         }
-        let secrets = self.open_all(rows, context).await?;
+        if rows.is_empty() {
+            return Err(Error::NotFound("No secret is under this prefix. List the names.".into()));
+        }
+        let secrets = self.open_all(rows, contexts, end).await?;
+        if secrets.is_empty() {
+            return Err(Error::NotFound(
+                "No secret under this prefix was put with this context. List the names with their \
+                 contexts."
+                    .into(),
+            ));
+        }
         if secrets.iter().map(Got::json_len).sum::<usize>() > Self::MOST_JSON {
             return Err(no_document());
         }
@@ -107,13 +157,14 @@ impl Coffer {
         prefix: &Prefix,
         after: Option<Key>,
         limit: Option<u32>,
+        patience: Instant,
     ) -> Result<(Vec<Row>, Option<Key>), Error> {
         let end = Instant::now() + Duration::from_secs(Self::UNSETTLED_SECONDS);
         let mut pause = Pause::default();
         let mut before = self.under(prefix, after.clone(), limit).await?;
         loop {
             let (listed, listed_at) = (Instant::now(), Moment::now());
-            let rows = self.newest_of(&before).await?;
+            let rows = self.newest_of(&before, patience).await?;
             let new = |row: &Row| {
                 let created_at = row.get("created_at").and_then(Attribute::integer);
                 created_at.is_some_and(|at| at >= listed_at.unix() - Self::NEW_SECONDS)
@@ -153,20 +204,16 @@ impl Coffer {
 
     /// The newest row of each name that was listed, in this order, as many as fit one answer. An
     /// empty one is of a name that is gone.
-    async fn newest_of(&self, listed: &Listed) -> Result<Vec<Row>, Error> {
+    async fn newest_of(&self, listed: &Listed, end: Instant) -> Result<Vec<Row>, Error> {
         let names: Vec<_> = listed.descriptions.iter().map(|each| each.name.clone()).collect();
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for names in names.chunks(Self::OPENED) {
-            let read: Vec<Option<Row>> = iter(names.to_vec())
-                .map(|name| async move {
-                    let rows = self.store()?.newest(&Name::of_any_client(&name)?, 1).await?;
-                    Ok::<_, Error>(rows.into_iter().next())
-                })
-                .buffered(Self::OPENED)
-                .try_collect()
-                .await?;
-            for row in read {
-                let row = row.unwrap_or_default();
+            let read = patiently(names.to_vec(), end, |name| async {
+                let row = self.newest_row(&name).await;
+                (name, row)
+            });
+            for (_, row) in read.await {
+                let row = row?.unwrap_or_default();
                 let contents = row.get("contents").and_then(Attribute::text).map_or(0, str::len);
                 bytes += row::size(&row) - contents / 4;
                 if bytes > Self::MOST_JSON && !rows.is_empty() {
@@ -176,6 +223,11 @@ impl Coffer {
             }
         }
         Ok(rows)
+    }
+
+    async fn newest_row(&self, name: &str) -> Result<Option<Row>, Error> {
+        let rows = self.store()?.newest(&Name::of_any_client(name)?, 1).await?;
+        Ok(rows.into_iter().next())
     }
 
     /// A page of a listing, or all of it: no more than fits one answer.
@@ -200,27 +252,64 @@ impl Coffer {
         Ok(all)
     }
 
-    async fn open_all(&self, rows: Vec<Row>, context: &Context) -> Result<Vec<Got>, Error> {
-        let opened: Vec<(Row, Result<Got, Error>)> =
-            iter(rows)
-                .map(|row| async {
-                    let got =
-                        self.open_row(&row, context).await.map(|(description, secret, dialect)| {
-                            Got { description, secret, stages: Some(vec![Stage::Current]), dialect }
-                        });
-                    (row, got)
-                })
-                .buffered(Self::OPENED)
-                .collect()
-                .await;
+    async fn open_all(
+        &self,
+        mut rows: Vec<Row>,
+        contexts: &Contexts,
+        end: Instant,
+    ) -> Result<Vec<Got>, Error> {
+        rows.retain(|row| !contexts.leaves_out(row));
+        let opened = patiently(rows, end, |row: Row| async move {
+            let context = contexts.of(name_of(&row).unwrap_or_default());
+            let got = self.open_row(&row, context).await;
+            let got = got.map(|(description, secret, dialect)| Got {
+                description,
+                secret,
+                stages: Some(vec![Stage::Current]),
+                dialect,
+            });
+            (row, got)
+        });
         let (mut secrets, mut failed) = (Vec::new(), Vec::new());
-        for (row, got) in opened {
+        for (row, got) in opened.await {
             match got {
                 Ok(got) => secrets.push(got),
+                Err(error) if contexts.forgives(&row, &error) => {}
                 Err(error) => failed.push((name_of(&row).unwrap_or_default().to_owned(), error)),
             }
         }
         if failed.is_empty() { Ok(secrets) } else { Err(Error::several(failed)) }
+    }
+}
+
+/// Makes a call for each of these, several at a time, and returns the results in the same order.
+/// Calls that AWS throttled or did not answer in time are made again until `end`, after pauses that
+/// grow and fewer at a time.
+async fn patiently<T, R, F: Future<Output = (T, Result<R, Error>)>>(
+    these: Vec<T>,
+    end: Instant,
+    call: impl Fn(T) -> F,
+) -> Vec<(T, Result<R, Error>)> {
+    let mut at_a_time = Coffer::OPENED;
+    let mut pause = Pause::default();
+    let mut results = BTreeMap::new();
+    let mut left: Vec<_> = these.into_iter().enumerate().collect();
+    loop {
+        let calls = left.into_iter().map(|(index, each)| {
+            let answer = call(each);
+            async move { (index, answer.await) }
+        });
+        let answers: Vec<_> = iter(calls).buffered(at_a_time).collect().await;
+        let (busy, done): (Vec<_>, Vec<_>) = answers
+            .into_iter()
+            .partition(|(_, (_, result))| result.as_ref().is_err_and(Error::is_busy));
+        results.extend(done);
+        if busy.is_empty() || Instant::now() >= end || pause.wait().await.is_err() {
+            results.extend(busy);
+            return results.into_values().collect();
+        }
+        left = busy.into_iter().map(|(index, (each, _))| (index, each)).collect();
+        at_a_time = (at_a_time / 2).max(1);
     }
 }
 
@@ -247,4 +336,92 @@ fn no_document() -> Error {
 
 fn version_of(row: &Row) -> Option<&str> {
     row.get("version").and_then(Attribute::text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::ready;
+
+    use super::*;
+    use crate::coffer::hint::Whose;
+
+    fn context(app: &str) -> Context {
+        Context::new(BTreeMap::from([("app".to_owned(), app.to_owned())])).unwrap()
+    }
+
+    fn contexts(only: bool) -> Contexts {
+        let hint = |whose, app: &str| Hint { whose, context: Some(context(app)), dialect: None };
+        let hints = vec![
+            hint(Whose::Prefix("dev".parse().unwrap()), "dev"),
+            hint(Whose::Name("dev/db".parse().unwrap()), "db"),
+            hint(Whose::Prefix("dev/d*".parse().unwrap()), "d"),
+        ];
+        Contexts::new(hints, context("rest"), only)
+    }
+
+    fn row(name: &str, sealed_with: Option<&str>) -> Row {
+        let text = |text: &str| Attribute::Text(text.to_owned());
+        let mut row = Row::from([("name".to_owned(), text(name))]);
+        if let Some(app) = sealed_with {
+            row.insert("seal".to_owned(), text("AAAA"));
+            row.insert("context".to_owned(), Attribute::Map(context(app).pairs().clone()));
+        }
+        row
+    }
+
+    #[test]
+    fn the_narrowest_context_is_the_one() {
+        for (name, app) in
+            [("dev/db", "db"), ("dev/dx", "d"), ("dev/x", "dev"), ("development", "rest")]
+        {
+            assert_eq!(contexts(false).of(name), &context(app), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_says_that_it_has_another_context_is_left_out_and_only_if_asked() {
+        assert!(contexts(true).leaves_out(&row("dev/db", Some("dev"))));
+        assert!(!contexts(true).leaves_out(&row("dev/db", Some("db"))));
+        assert!(!contexts(true).leaves_out(&row("dev/db", None)));
+        assert!(!contexts(false).leaves_out(&row("dev/db", Some("dev"))));
+        let refused = Error::Forbidden("".into());
+        assert!(contexts(true).forgives(&row("x", None), &refused));
+        assert!(!contexts(false).forgives(&row("x", None), &refused));
+        assert!(!contexts(true).forgives(&row("x", Some("rest")), &refused));
+        assert!(!contexts(true).forgives(&row("x", None), &Error::Integrity));
+    }
+
+    fn busy() -> Error {
+        crate::failure::tests::failure("ThrottlingException").into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_throttled_gets_another_pass_and_nothing_else_does() {
+        let calls = RefCell::new([0; 4]);
+        let end = Instant::now() + Coffer::PATIENCE;
+        let results = patiently(vec![0_usize, 1, 2, 3], end, |index| {
+            calls.borrow_mut()[index] += 1;
+            let result = match (index, calls.borrow()[index]) {
+                (1, 1..=3) => Err(busy()),
+                (2, _) => Err(Error::Integrity),
+                _ => Ok(10 * index),
+            };
+            ready((index, result))
+        });
+        let results: Vec<_> =
+            results.await.into_iter().map(|(index, result)| (index, result.ok())).collect();
+        assert_eq!(results, [(0, Some(0)), (1, Some(10)), (2, None), (3, Some(30))]);
+        assert_eq!(calls.into_inner(), [1, 4, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_throttled_to_the_end_of_the_time_is_an_error() {
+        let begin = Instant::now();
+        let end = begin + Coffer::PATIENCE;
+        let results = patiently(vec![()], end, |()| ready(((), Err::<(), _>(busy())))).await;
+        let [((), Err(error))] = results.as_slice() else { panic!("{results:?}") };
+        assert!(error.is_busy());
+        assert!((20..22).contains(&begin.elapsed().as_secs()));
+    }
 }
