@@ -15,6 +15,7 @@ pub mod hint;
 pub mod history;
 pub mod list;
 mod once;
+mod patience;
 pub mod policy;
 pub mod put;
 mod renew;

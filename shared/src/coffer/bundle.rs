@@ -1,9 +1,8 @@
 //! get many: the current version of every secret under a prefix, all from one moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::stream::{StreamExt, iter};
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -18,6 +17,7 @@ use super::Coffer;
 use super::get::Got;
 use super::hint::{Hint, Hints};
 use super::list::{Description, Listed, name_of};
+use super::patience::patiently;
 
 /// The current versions of some secrets, and how to ask for the next ones.
 #[derive(Debug)]
@@ -66,8 +66,9 @@ impl Contexts {
 impl Coffer {
     /// How many versions are read and opened at a time.
     const OPENED: usize = 16;
-    /// For how long calls that AWS throttles are made again, within the 29 seconds of a function.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    /// For how long calls that AWS throttles are made again. A call may take 8 seconds with its own
+    /// retries, and the function has 29.
+    const PATIENCE: Duration = Duration::from_secs(18);
     /// For how many seconds a bundle that is being written is read again.
     const UNSETTLED_SECONDS: u64 = 10;
     /// A version that was sealed so many seconds ago may have been put just now, with all the tries
@@ -208,7 +209,7 @@ impl Coffer {
         let names: Vec<_> = listed.descriptions.iter().map(|each| each.name.clone()).collect();
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for names in names.chunks(Self::OPENED) {
-            let read = patiently(names.to_vec(), end, |name| async {
+            let read = patiently(names.to_vec(), Self::OPENED, end, |name| async {
                 let row = self.newest_row(&name).await;
                 (name, row)
             });
@@ -259,7 +260,7 @@ impl Coffer {
         end: Instant,
     ) -> Result<Vec<Got>, Error> {
         rows.retain(|row| !contexts.leaves_out(row));
-        let opened = patiently(rows, end, |row: Row| async move {
+        let opened = patiently(rows, Self::OPENED, end, |row: Row| async move {
             let context = contexts.of(name_of(&row).unwrap_or_default());
             let got = self.open_row(&row, context).await;
             let got = got.map(|(description, secret, dialect)| Got {
@@ -279,37 +280,6 @@ impl Coffer {
             }
         }
         if failed.is_empty() { Ok(secrets) } else { Err(Error::several(failed)) }
-    }
-}
-
-/// Makes a call for each of these, several at a time, and returns the results in the same order.
-/// Calls that AWS throttled or did not answer in time are made again until `end`, after pauses that
-/// grow and fewer at a time.
-async fn patiently<T, R, F: Future<Output = (T, Result<R, Error>)>>(
-    these: Vec<T>,
-    end: Instant,
-    call: impl Fn(T) -> F,
-) -> Vec<(T, Result<R, Error>)> {
-    let mut at_a_time = Coffer::OPENED;
-    let mut pause = Pause::default();
-    let mut results = BTreeMap::new();
-    let mut left: Vec<_> = these.into_iter().enumerate().collect();
-    loop {
-        let calls = left.into_iter().map(|(index, each)| {
-            let answer = call(each);
-            async move { (index, answer.await) }
-        });
-        let answers: Vec<_> = iter(calls).buffered(at_a_time).collect().await;
-        let (busy, done): (Vec<_>, Vec<_>) = answers
-            .into_iter()
-            .partition(|(_, (_, result))| result.as_ref().is_err_and(Error::is_busy));
-        results.extend(done);
-        if busy.is_empty() || Instant::now() >= end || pause.wait().await.is_err() {
-            results.extend(busy);
-            return results.into_values().collect();
-        }
-        left = busy.into_iter().map(|(index, (each, _))| (index, each)).collect();
-        at_a_time = (at_a_time / 2).max(1);
     }
 }
 
@@ -340,8 +310,7 @@ fn version_of(row: &Row) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::future::ready;
+    use std::collections::BTreeMap;
 
     use super::*;
     use crate::coffer::hint::Whose;
@@ -390,38 +359,5 @@ mod tests {
         assert!(!contexts(false).forgives(&row("x", None), &refused));
         assert!(!contexts(true).forgives(&row("x", Some("rest")), &refused));
         assert!(!contexts(true).forgives(&row("x", None), &Error::Integrity));
-    }
-
-    fn busy() -> Error {
-        crate::failure::tests::failure("ThrottlingException").into()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_throttled_gets_another_pass_and_nothing_else_does() {
-        let calls = RefCell::new([0; 4]);
-        let end = Instant::now() + Coffer::PATIENCE;
-        let results = patiently(vec![0_usize, 1, 2, 3], end, |index| {
-            calls.borrow_mut()[index] += 1;
-            let result = match (index, calls.borrow()[index]) {
-                (1, 1..=3) => Err(busy()),
-                (2, _) => Err(Error::Integrity),
-                _ => Ok(10 * index),
-            };
-            ready((index, result))
-        });
-        let results: Vec<_> =
-            results.await.into_iter().map(|(index, result)| (index, result.ok())).collect();
-        assert_eq!(results, [(0, Some(0)), (1, Some(10)), (2, None), (3, Some(30))]);
-        assert_eq!(calls.into_inner(), [1, 4, 1, 1]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_throttled_to_the_end_of_the_time_is_an_error() {
-        let begin = Instant::now();
-        let end = begin + Coffer::PATIENCE;
-        let results = patiently(vec![()], end, |()| ready(((), Err::<(), _>(busy())))).await;
-        let [((), Err(error))] = results.as_slice() else { panic!("{results:?}") };
-        assert!(error.is_busy());
-        assert!((20..22).contains(&begin.elapsed().as_secs()));
     }
 }

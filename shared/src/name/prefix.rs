@@ -1,0 +1,142 @@
+//! A filter on names.
+
+use std::str::FromStr;
+
+use crate::error::Error;
+
+use super::{Name, check_characters};
+
+/// A filter on names.
+///
+/// | prefix | covers |
+/// |---|---|
+/// | `dev` | `dev`, and every name that begins with `dev/` or `dev.`, never `development` |
+/// | `dev/` | every name that begins with `dev/` |
+/// | `/` | every name with a leading slash |
+/// | `db_*` | every name that begins with `db_` |
+/// | `*` | every name |
+///
+/// Every name that a prefix covers begins with the prefix itself, less a `*` at its end. So a
+/// policy on a path such as `.../bundle/dev/*` reaches only names that begin with `dev/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(Name);
+
+/// Which names a [`Prefix`] covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach<'a> {
+    /// Every name.
+    All,
+    /// Every name that begins with this text.
+    Characters(&'a str),
+    /// This name, and every name that begins with it and one of [`Prefix::SEPARATORS`].
+    Segments(&'a str),
+}
+
+impl Prefix {
+    /// The characters that end a segment of a name.
+    pub const SEPARATORS: [char; 2] = ['/', '.'];
+
+    const ALL: &str = "*";
+
+    /// Returns the prefix that covers every name: `*`.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(Name(Self::ALL.to_owned()))
+    }
+
+    /// The prefix as text, as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The prefix as text, in the type of a name, for the log.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.0
+    }
+
+    /// The names that it covers.
+    #[must_use]
+    pub fn reach(&self) -> Reach<'_> {
+        match self.as_str().strip_suffix('*') {
+            Some("") => Reach::All,
+            Some(characters) => Reach::Characters(characters),
+            None if self.as_str().ends_with('/') => Reach::Characters(self.as_str()),
+            None => Reach::Segments(self.as_str()),
+        }
+    }
+
+    /// The text that every name it covers begins with.
+    #[must_use]
+    pub fn literal(&self) -> &str {
+        match self.reach() {
+            Reach::All => "",
+            Reach::Characters(text) | Reach::Segments(text) => text,
+        }
+    }
+
+    /// Whether it covers this name.
+    #[must_use]
+    pub fn covers(&self, name: &Name) -> bool {
+        let rest = name.as_str().strip_prefix(self.literal());
+        rest.is_some_and(|rest| match self.reach() {
+            Reach::All | Reach::Characters(_) => true,
+            Reach::Segments(_) => rest.is_empty() || rest.starts_with(Self::SEPARATORS),
+        })
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        check_characters(text)?;
+        Ok(Self(Name(text.to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_covers_what_its_form_says() {
+        for (prefix, covered, not_covered) in [
+            ("dev", &["dev", "dev/db", "dev.db", "dev/a/b"][..], &["development", "d", "/dev"][..]),
+            ("dev/", &["dev/db", "dev/a/b"], &["dev", "dev.db", "development", "/dev/db"]),
+            ("dev/*", &["dev/db", "dev/a/b"], &["dev", "dev.db", "development"]),
+            ("db_*", &["db_password", "db_", "db_/x"], &["db", "dbx", "a/db_x"]),
+            ("a*b*", &["a*b", "a*bc"], &["ab", "aXb"]),
+            ("*", &["a", "/a", "*"], &[]),
+            ("/", &["/a", "/prod/db"], &["a", "prod/db"]),
+            ("/prod", &["/prod", "/prod/db", "/prod.db"], &["prod/db", "/production"]),
+        ] {
+            let prefix: Prefix = prefix.parse().unwrap();
+            let covers = |name: &str| prefix.covers(&Name::of_any_client(name).unwrap());
+            assert!(covered.iter().all(|name| covers(name)), "{prefix:?}");
+            assert!(!not_covered.iter().any(|name| covers(name)), "{prefix:?}");
+        }
+        assert_eq!(Prefix::all(), "*".parse().unwrap());
+    }
+
+    #[test]
+    fn a_prefix_keeps_the_rules_of_a_name() {
+        for bad in ["", "a//b", "//", "a\nb", &"a".repeat(513)] {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_name_that_a_prefix_covers_begins_with_its_literal_text(
+            prefix in "[a-c./*]{1,4}", name in "[a-c./*]{1,6}",
+        ) {
+            let name = Name::of_any_client(&name).unwrap();
+            if let Ok(prefix) = prefix.parse::<Prefix>() {
+                let literal = prefix.as_str().strip_suffix('*').unwrap_or(prefix.as_str());
+                proptest::prop_assert!(!prefix.covers(&name) || name.as_str().starts_with(literal));
+            }
+        }
+    }
+}
