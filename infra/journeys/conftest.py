@@ -147,7 +147,10 @@ class Stack:
             place = verb
         elif verb == "policy":
             place, method = "policies", POLICIES[request.pop("policy")]
-        path = f"/{place}/{request.pop(part)}" if part in request else f"/{place}"
+        path = f"/{place}"
+        if part in request:
+            value = request.pop(part)
+            path += f"/~{value}" if value.startswith("/") else f"/{value}"
         method = METHODS.get(verb, method)
         if method in ("PUT", "POST"):
             return self.http(method, path, body=request, **how)
@@ -156,7 +159,7 @@ class Stack:
             if isinstance(value, dict):
                 pairs += [(f"{field}.{key}", entry) for key, entry in value.items()]
             else:
-                pairs.append((field, json.dumps(value) if isinstance(value, bool) else value))
+                pairs.append((field, json.dumps(value) if isinstance(value, (bool, list)) else value))
         query = urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)
         return self.http(method, path, query=query, **how)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 
 import pytest
@@ -47,12 +48,20 @@ def test_an_old_table_is_read_written_and_listed(adopted, name):
     assert {OLD, name} <= {entry["name"] for entry in listed.body["secrets"]}
 
     # Names that Coffer would not put, but that are there.
-    for odd in ("/prod/db", "a//b", "tab\there", "x" * 600):
+    for odd in ("a//b", "tab\there", "x" * 600):
         assert as_root("put", "-k", ALIAS, odd, f"value of {odd}")[0] == 0
         assert stack.get(odd)["secret"] == f"value of {odd}"
         assert stack.invoke("list", {"name": odd}).body["versions"][0]["name"] == odd
         assert stack.invoke("put", {"name": odd, "secret": "s"}).code == "Invalid"
         assert stack.invoke("get", {"name": f"{odd}//"}).code == "Invalid"
+    # And names of Parameter Store's form, which it puts, too.
+    assert as_root("put", "-k", ALIAS, "/prod/db", "by credstash")[0] == 0
+    for _, got in stack.both("get", {"name": "/prod/db"}):
+        assert got.body["secret"] == "by credstash"
+    for _, listed in stack.both("list", {"prefix": "/prod"}):
+        assert [entry["name"] for entry in listed.body["secrets"]] == ["/prod/db"]
+    assert stack.put("/prod/db", "by coffer")["version"] == 2
+    assert as_root("get", "-n", "/prod/db")[1] == "by coffer"
     more, names = {}, set()
     while True:
         page = stack.invoke("list", {"limit": 1, **more}).body
@@ -106,6 +115,12 @@ def test_a_table_is_not_adopted_without_its_key():
     assert "ExistingKeyArn" in done.stdout + done.stderr
 
 
+def variable(line):
+    """A line of a dotenv file, with its name as one that can be set."""
+    name, value = line.split("=", 1)
+    return re.sub(r"\W", "_", name.removeprefix("GETALL."), flags=re.ASCII), value
+
+
 def test_the_documents_of_a_bundle_are_credstashs_getall(adopted):
     stack = adopted("read")
     for key, value in ODD.items():
@@ -115,7 +130,7 @@ def test_the_documents_of_a_bundle_are_credstashs_getall(adopted):
         ("json", json.loads),
         ("yaml", yaml.safe_load),
         ("csv", lambda text: {row[0]: row[1] for row in csv.reader(io.StringIO(text)) if row}),
-        ("dotenv", lambda text: dict(line.split("=", 1) for line in text.splitlines() if line)),
+        ("dotenv", lambda text: dict(variable(line) for line in text.splitlines() if line)),
     ):
         # What getall does, of a part of the table: it hangs on what it cannot open.
         code, theirs, error = as_root("get", "getall.*", "-f", format_)

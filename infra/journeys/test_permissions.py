@@ -436,6 +436,7 @@ def test_a_caller_gets_what_the_path_in_its_policy_covers(stack, caller, name):
         ("GET", "/names/dev"),
         ("GET", f"/versions/dev/{name}"),
         ("GET", f"/history/dev/{name}"),
+        ("GET", "/bundle"),
         ("GET", "/bundle/dev"),
         ("PUT", "/bundle/dev"),
         ("DELETE", f"/secrets/dev/{name}"),
@@ -445,6 +446,7 @@ def test_a_caller_gets_what_the_path_in_its_policy_covers(stack, caller, name):
         ("DELETE", f"/policies/dev/{name}"),
         ("GET", f"/policies/dev/{name}"),
         ("GET", "/reports/rewrap"),
+        ("GET", f"/secrets/~/dev/{name}"),
     ):
         body = {"secret": "x"} if method == "PUT" else None
         answer = stack.http(method, path, body=body, credentials=dev)
@@ -479,6 +481,7 @@ def test_unsigned_and_wrongly_signed_calls_are_refused(stack, iam, name):
         ("GET", f"/names/{name}"),
         ("GET", f"/versions/{name}"),
         ("GET", f"/history/{name}"),
+        ("GET", "/bundle"),
         ("GET", f"/bundle/{name}"),
         ("PUT", f"/bundle/{name}"),
         ("DELETE", f"/secrets/{name}"),

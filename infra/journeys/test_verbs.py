@@ -265,6 +265,36 @@ def test_a_list_has_the_newest_version_and_its_description(stack, name):
         assert "next" not in answer.body
 
 
+def test_a_name_with_a_leading_slash_is_a_name_by_both_doors(stack, name):
+    """Parameter Store's form. Over HTTP it is written ~/prod/db."""
+    slashed = f"/{name}/db"
+    stack.put(f"{name}/db", "another")
+    for number, (_, answer) in enumerate(stack.both("put", {"name": slashed, "secret": "s"}), 1):
+        assert (answer.body["name"], answer.body["version"]) == (slashed, number)
+    by_path = stack.http("GET", f"/secrets/~{slashed}")
+    assert (by_path.body["name"], by_path.body["secret"]) == (slashed, "s")
+    for _, got in stack.both("get", {"name": slashed}):
+        assert (got.body["name"], got.body["secret"], got.body["version"]) == (slashed, "s", 2)
+    for prefix in (f"/{name}", f"/{name}/*"):
+        for verb in ("list", "get"):
+            for _, answer in stack.both(verb, {"prefix": prefix}):
+                assert [entry["name"] for entry in answer.body["secrets"]] == [slashed]
+    for _, answer in stack.both("list", {"name": slashed}):
+        assert [version["version"] for version in answer.body["versions"]] == [2, 1]
+    for _, answer in stack.both("policy", {"policy": "put", "name": slashed, "days": 30}):
+        assert answer.code == "OK", answer
+    for _, answer in stack.both("policy", {"policy": "get", "name": slashed}):
+        assert answer.body["name"] == slashed
+    assert stack.by_http("policy", {"policy": "cancel", "name": slashed}).status == 200
+    assert sorted(stack.by_http("delete", {"name": slashed}).body["versions"]) == [1, 2]
+    assert sorted(stack.by_http("restore", {"name": slashed}).body["versions"]) == [1, 2]
+    for _, answer in stack.both("list", {"list": "history", "name": slashed}):
+        assert answer.code == "OK"
+    assert stack.verify(slashed) == {}
+    assert stack.get(f"{name}/db")["secret"] == "another"
+    assert len(stack.versions_of(f"{name}/db")) == 1
+
+
 def test_what_is_too_large_is_told_in_bytes_and_the_limit_holds(stack, name):
     answer = stack.invoke("put", {"name": name, "secret": "x" * 1_000_000})
     assert answer.code == "TooLarge"

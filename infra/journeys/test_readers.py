@@ -1,0 +1,211 @@
+"""Documents of environment variables, read by the programs that people read them with. Each reads
+what was put, or the secret is refused by its name."""
+
+import io
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import TOOLS
+from docker.utils import parse_env_file
+from dotenv import dotenv_values
+
+DOTENV = {
+    "plain": "hunter2",
+    "empty": "",
+    "spaces": "  two  ",
+    "tab": "a\tb\t",
+    "double": 'she said "no"',
+    "apostrophe": "it's",
+    "unicode": "pässword 鍵 🔑 \u00a0\u200b\u3000\ufeff",
+    "hash": "a # b: c",
+    "equals": "a=b==",
+    "dollar": "$HOME $$ $1 $x",
+    "backslash": "\\n \\t \\$ \\\" \\x",
+    "command": "`id`",
+    "brackets": "[1, {2}] (3) <4>",
+    "operators": "a;b & c | d > e * ? ~ !x",
+    "export": "export A=1",
+    "2fa": "digits first",
+    "with-dash": "d",
+    "with space": "s",
+    "dotted.name": "n",
+    "user": "a name that shells set themselves",
+    "long": "x" * 100_000,
+    **{f"char-{ord(char)}": f"{char}a{char}" for char in "!#$%&()*+,-./:;<=>?@[]^_`{|}~"},
+}
+ENV_FILE = {
+    **{key: value for key, value in DOTENV.items() if value.strip() == value and key != "long"},
+    "quoted": "'single' and \"double\"",
+    "only quotes": "\"'\"",
+    "ends": "in \\",
+    "twice": "a\\\\b",
+    "expanded": "${HOME} $(id)",
+    "random": "for containers a name like any other",
+}
+# What no reader of lines may see as more than one line, or as something else.
+LINES = {
+    "line feed": "one\nINJECTED=two",
+    "carriage return": "one\rINJECTED=two",
+    "next line": "one\u0085INJECTED=two",
+    "line separator": "one\u2028INJECTED=two",
+    "vertical tab": "one\vINJECTED=two",
+    "form feed": "one\fINJECTED=two",
+    "separator": "one\x1eINJECTED=two",
+    "nul": "one\0two",
+    "escape": "one\x1b[2Jtwo",
+}
+REFUSED = {
+    "dotenv": {
+        **LINES,
+        "both quotes": "it's \"$5\"",
+        "ends": "in \\",
+        "twice": "a\\\\b",
+        "braces": "${HOME}",
+        "substitution": "$(id)",
+        "path": "what shells act on",
+        "ifs": "x",
+        "ld_preload": "x",
+        "bash_env": "x",
+        "random": "a[`id`]",
+        "uid": "0",
+        "lc_ctype": "C",
+        "ps4": "`id`",
+    },
+    "env-file": {
+        **LINES,
+        "begins": " x",
+        "ends": "x\t",
+        "wide": "x\u3000",
+        "unbroken": "\u00a0x",
+        "long": "x" * 65_000,
+    },
+}
+
+
+def variable(name):
+    """The documented name, upper case."""
+    name = "".join(char if char.isascii() and char.isalnum() else "_" for char in name)
+    return ("_" if name[0].isdigit() else "") + name.upper()
+
+
+def shell(*command):
+    """Reads as a shell does, into the environment of a child."""
+
+    def read(path):
+        script = 'set -a; . "$1"; exec "$2" -c "import json, os; print(json.dumps(dict(os.environ)))"'
+        python = TOOLS / "journeys/bin/python"
+        done = subprocess.run(
+            [*command, "-c", script, "sh", path, python],
+            env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        # What any shell has.
+        own = {"LC_ALL", "PATH", "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}
+        return {key: value for key, value in json.loads(done.stdout).items() if key not in own}
+
+    return read
+
+
+def npm(path):
+    script = "const [, lib, file] = process.argv; const text = require('fs').readFileSync(file, 'utf8');"
+    script += "console.log(JSON.stringify(require(lib).parse(text)))"
+    library = TOOLS / "node/node_modules/dotenv"
+    done = subprocess.run(
+        [TOOLS / "journeys/bin/node", "-e", script, library, path],
+        env={**os.environ, "NODE_DISABLE_COMPILE_CACHE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+DOTENV_READERS = {
+    "sh": shell("sh"),
+    "bash": shell("bash"),
+    "bash as sh": shell("bash", "--posix"),
+    "python-dotenv": lambda path: dict(dotenv_values(path)),
+    "python-dotenv without interpolation": lambda path: dict(
+        dotenv_values(stream=io.StringIO(path.read_text(), newline=""), interpolate=False)
+    ),
+    "npm dotenv": npm,
+}
+
+
+@pytest.fixture(scope="module")
+def documents(stack, tmp_path_factory):
+    """A file of each format, as the deployed stack writes it."""
+
+    def written(format_, secrets):
+        prefix = f"readers-{os.getpid()}/{format_}"
+        items = [(f"{prefix}/{key}", value) for key, value in secrets.items()]
+        for start in range(0, len(items), 40):
+            stack.done("put", prefix=prefix, secrets=dict(items[start : start + 40]))
+        direct = stack.done("get", prefix=prefix, format=format_)
+        by_http = stack.by_http("get", {"prefix": prefix, "format": format_})
+        assert by_http.body.decode() == direct
+        assert by_http.headers["content-type"] == "text/plain; charset=utf-8"
+        path = tmp_path_factory.mktemp("readers") / format_
+        path.write_text(direct, newline="")
+        return path
+
+    return {"dotenv": written("dotenv", DOTENV), "env-file": written("env-file", ENV_FILE)}
+
+
+@pytest.mark.parametrize("reader", DOTENV_READERS)
+def test_a_dotenv_file_is_read_as_it_was_put(documents, reader):
+    expected = {variable(key): value for key, value in DOTENV.items()}
+    assert len(expected) == len(DOTENV)
+    assert DOTENV_READERS[reader](documents["dotenv"]) == expected
+
+
+def test_an_env_file_is_read_by_docker_as_it_was_put(documents):
+    expected = {variable(key): value for key, value in ENV_FILE.items()}
+    assert len(expected) == len(ENV_FILE)
+    assert parse_env_file(documents["env-file"]) == expected
+    # kubectl and docker's own command line take each line from `=` to the line feed as it is.
+    lines = documents["env-file"].read_text().split("\n")
+    assert dict(line.split("=", 1) for line in lines if line) == expected
+
+
+@pytest.mark.parametrize("format_", REFUSED)
+def test_what_readers_would_not_read_as_it_is_is_refused_by_name(stack, name, format_):
+    secrets = {f"{name}/{key}": value for key, value in REFUSED[format_].items()}
+    stack.done("put", prefix=name, secrets={f"{name}/fine": "s", **secrets})
+    for _, answer in stack.both("get", {"prefix": name, "format": format_}):
+        assert answer.code == "Invalid"
+        assert all(f'"{each}"' in answer.message for each in secrets), answer.message
+        assert f'"{name}/fine"' not in answer.message and "INJECTED" not in answer.message
+    assert stack.done("get", prefix=name, format="json") == {f"{name}/fine": "s", **secrets}
+
+
+def test_two_names_that_become_one_variable_are_refused_by_name(stack, name):
+    for key in ("db-host", "db.host", "DB", "db", "other"):
+        stack.put(f"{name}/{key}", "s")
+    for format_ in ("dotenv", "env-file"):
+        for _, answer in stack.both("get", {"prefix": name, "format": format_}):
+            assert answer.code == "Invalid"
+            twins = ("db-host", "db.host", "DB", "db")
+            assert all(f'"{name}/{key}"' in answer.message for key in twins)
+            assert f'"{name}/other"' not in answer.message
+    stack.done("delete", name=f"{name}/db-host")
+    for _, answer in stack.both("get", {"prefix": name, "format": "dotenv", "uppercase": False}):
+        text = answer.body if isinstance(answer.body, str) else answer.body.decode()
+        assert sorted(text.splitlines()) == ["DB='s'", "db='s'", "db_host='s'", "other='s'"]
+
+
+def test_the_prefix_is_cut_by_whole_segments(stack, name):
+    stack.put(name, "itself")
+    stack.put(f"{name}/db_host", "h")
+    own = name.split("/")[-1]
+    for prefix, expected in (
+        (name, f"{variable(own)}=itself\nDB_HOST=h\n"),
+        (f"{name}/*", "DB_HOST=h\n"),
+        (f"{name}/db_*", "DB_HOST=h\n"),
+        (f"{name}*", f"{variable(own)}=itself\n{variable(own)}_DB_HOST=h\n"),
+    ):
+        assert stack.done("get", prefix=prefix, format="env-file") == expected, prefix
