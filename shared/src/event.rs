@@ -487,6 +487,14 @@ mod tests {
     }
 
     #[test]
+    fn a_resource_without_a_path_value_is_known_over_http_alone() {
+        let bundle = read(r#","routeKey":"GET /bundle","rawPath":"/bundle""#).unwrap();
+        assert!(bundle.is_resource("bundle") && !bundle.is_resource("secrets"));
+        let direct = RawValue::from_string(r#"{"resource":"bundle"}"#.to_owned()).unwrap();
+        assert!(!Received::read(direct).fields.unwrap().is_resource("bundle"));
+    }
+
+    #[test]
     fn a_path_is_taken_decoded_or_in_its_canonical_encoding() {
         for (value, raw_path) in [
             ("a b", "/secrets/a b"),
