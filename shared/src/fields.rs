@@ -410,7 +410,7 @@ impl Fields {
     /// # Errors
     /// [`Error::Invalid`] for anything else, a name or prefix given twice, or more than
     /// [`Hints::MAX`] entries.
-    pub fn contexts(&mut self, name: &'static str) -> Result<Vec<Hint>, Error> {
+    pub fn contexts_by_name(&mut self, name: &'static str) -> Result<Vec<Hint>, Error> {
         if let Some(field) = self.given.get_mut(name)
             && let Field::Text(json) = field
         {
@@ -758,12 +758,12 @@ mod tests {
         let mut query = Fields::default();
         query.add_query("contexts", array.to_owned()).unwrap();
         for mut fields in [query, fields(&format!(r#"{{"contexts":{array}}}"#))] {
-            let contexts = fields.contexts("contexts").unwrap();
+            let contexts = fields.contexts_by_name("contexts").unwrap();
             let whose: Vec<_> = contexts.iter().map(|hint| hint.whose.to_text()).collect();
             assert_eq!(whose, ["name:a/b", "prefix:a"]);
             fields.finish().unwrap();
         }
-        assert!(Fields::default().contexts("contexts").unwrap().is_empty());
+        assert!(Fields::default().contexts_by_name("contexts").unwrap().is_empty());
         let many = vec![r#"{"name":"a","context":{}}"#; 1001].join(",");
         for array in [
             "{}",
@@ -776,7 +776,11 @@ mod tests {
             &format!("[{many}]"),
         ] {
             let request = format!(r#"{{"contexts":{array}}}"#);
-            assert_eq!(code(fields(&request).contexts("contexts")), "Invalid", "{array:.80}");
+            assert_eq!(
+                code(fields(&request).contexts_by_name("contexts")),
+                "Invalid",
+                "{array:.80}"
+            );
         }
     }
 

@@ -49,7 +49,7 @@ impl Request {
                 ));
             }
         };
-        let (contexts, rest) = (fields.contexts("contexts")?, fields.context("context")?);
+        let (contexts, rest) = (fields.contexts_by_name("contexts")?, fields.context("context")?);
         let contexts = Contexts::new(contexts, rest, fields.flag("only_context")?);
         Ok(Self { prefix, contexts, how })
     }
