@@ -1,51 +1,80 @@
 //! What a token is for: the same request done once, and answered the same each time.
 
+use crate::chain::Act;
 use crate::digest;
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::{Name, Revision, Version};
 use crate::row::{self, Attribute, Row};
 use crate::store::Store;
-use crate::store::ledger::{Remembered, Token};
+use crate::store::ledger::{Remembered, Token, TokenKey};
 
 use super::put::{Expiry, Put, Stored, Value};
 
-/// A request that is to be done once.
+/// A request that is to be done once. Its token belongs to the operation and the names: a request
+/// that is about other names has an entry of its own, even with the same token.
 pub(super) struct Once {
-    token: Token,
+    key: TokenKey,
+    /// The key that earlier releases used, so that a request that is sent again after an update is
+    /// not done twice.
+    former: TokenKey,
     fingerprint: Vec<u8>,
     names: Vec<Name>,
 }
 
 impl Once {
-    pub(super) fn new(token: Token, puts: &[Put]) -> Self {
-        let names = puts.iter().map(|put| put.name.clone()).collect();
-        Self { token, fingerprint: fingerprint(puts), names }
+    pub(super) fn new(token: &Token, act: Act, puts: &[Put]) -> Self {
+        let names: Vec<Name> = puts.iter().map(|put| put.name.clone()).collect();
+        let key = token.key(act.as_str(), names.iter().map(Name::as_str));
+        Self { key, former: token.former_key(), fingerprint: fingerprint(puts), names }
     }
 
     /// What was answered to it, if it was done.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where the same names were put with this token by another request;
+    /// [`Error::Unavailable`].
     pub(super) async fn answer(&self, store: &Store) -> Result<Option<Vec<Stored>>, Error> {
-        let Some(known) = store.remembered(&self.token, Moment::now()).await? else {
-            return Ok(None);
+        let now = Moment::now();
+        let (known, former) = tokio::try_join!(
+            store.remembered(&self.key, now),
+            store.remembered(&self.former, now)
+        )?;
+        self.choose(known, former)
+    }
+
+    /// The answer among what is known under the two keys. Whoever guesses a token can write the
+    /// former key, so that one counts only for this very request, and is never a reason to refuse.
+    fn choose(
+        &self,
+        known: Option<Remembered>,
+        former: Option<Remembered>,
+    ) -> Result<Option<Vec<Stored>>, Error> {
+        let Some(known) = known else {
+            return Ok(former.and_then(|former| self.stored(&former)));
         };
-        let stored: Option<Vec<_>> = self
-            .names
-            .iter()
-            .map(|name| {
-                let (version, revision) = known.answer.get(name.as_str())?.split_once(' ')?;
-                Some(Stored {
-                    name: name.clone(),
-                    version: Version::new(version.parse().ok()?)?,
-                    revision: Revision::stored(revision.as_bytes())?,
-                })
-            })
-            .collect();
-        let same = known.fingerprint == self.fingerprint;
-        stored.filter(|_| same).map(Some).ok_or(Error::Exists(
-            "This `token` was another request's, within the last 24 hours. Give each request one \
-             of its own, and keep it for sending that request again."
+        self.stored(&known).map(Some).ok_or(Error::Exists(
+            "This `token` was used within the last 24 hours for another request about the same \
+             names. Give each request its own token, and reuse it only to send the same request \
+             again."
                 .into(),
         ))
+    }
+
+    /// What was answered, if it was to this very request.
+    fn stored(&self, known: &Remembered) -> Option<Vec<Stored>> {
+        if known.fingerprint != self.fingerprint {
+            return None;
+        }
+        let stored = self.names.iter().map(|name| {
+            let (version, revision) = known.answer.get(name.as_str())?.split_once(' ')?;
+            Some(Stored {
+                name: name.clone(),
+                version: Version::new(version.parse().ok()?)?,
+                revision: Revision::stored(revision.as_bytes())?,
+            })
+        });
+        stored.collect()
     }
 
     pub(super) fn entry(&self, stored: &[Stored], now: Moment) -> Row {
@@ -54,7 +83,7 @@ impl Once {
             (name.as_str().to_owned(), format!("{} {}", version.number(), revision.as_str()))
         });
         let fingerprint = self.fingerprint.clone();
-        self.token.entry(&Remembered { fingerprint, answer: answer.collect() }, now)
+        self.key.entry(&Remembered { fingerprint, answer: answer.collect() }, now)
     }
 }
 
@@ -97,17 +126,73 @@ mod tests {
     use crate::generate::{Class, Rules};
     use crate::secret::Secret;
 
+    fn put(name: &str) -> Put {
+        Put {
+            name: name.parse().unwrap(),
+            value: Value::Given(Secret::new(b"one".to_vec())),
+            context: Context::default(),
+            comment: None,
+            expiry: None,
+            version: None,
+        }
+    }
+
+    fn once(act: Act, names: &[&str], token: &str) -> Once {
+        let puts: Vec<_> = names.iter().map(|name| put(name)).collect();
+        Once::new(&token.parse().unwrap(), act, &puts)
+    }
+
+    fn remembered(once: &Once, fingerprint: &[u8]) -> Remembered {
+        let answer = once.names.iter().map(|name| (name.as_str().to_owned(), "7 ab".to_owned()));
+        Remembered { fingerprint: fingerprint.to_vec(), answer: answer.collect() }
+    }
+
+    #[test]
+    fn a_token_belongs_to_its_operation_and_its_names() {
+        let key = |act, names: &[&str], token: &str| once(act, names, token).key;
+        let own = key(Act::Put, &["prod/db", "prod/api"], "nightly");
+        assert_eq!(own, key(Act::Put, &["prod/api", "prod/db"], "nightly"));
+        for other in [
+            key(Act::Put, &["dev/db", "dev/api"], "nightly"),
+            key(Act::Put, &["prod/db"], "nightly"),
+            key(Act::Put, &["prod/api", "prod/db", "nightly"], "nightly"),
+            key(Act::Put, &["prod/api", "prod/dbn"], "ightly"),
+            key(Act::Renew, &["prod/db", "prod/api"], "nightly"),
+            key(Act::Put, &["prod/db", "prod/api"], "weekly"),
+            once(Act::Put, &["prod/db", "prod/api"], "nightly").former,
+        ] {
+            assert_ne!(own, other);
+        }
+    }
+
+    #[test]
+    fn the_former_key_answers_this_very_request_and_refuses_none() {
+        let once = once(Act::Put, &["n"], "nightly");
+        let mine = || Some(remembered(&once, &once.fingerprint));
+        let theirs = || Some(remembered(&once, b"another request"));
+        let version = |found: Result<Option<Vec<Stored>>, Error>| {
+            found.map(|stored| stored.map(|stored| stored[0].version.number())).ok()
+        };
+        assert_eq!(version(once.choose(None, None)), Some(None));
+        assert_eq!(version(once.choose(mine(), None)), Some(Some(7)));
+        assert_eq!(version(once.choose(None, mine())), Some(Some(7)));
+        // Anybody may have written this one.
+        assert_eq!(version(once.choose(None, theirs())), Some(None));
+        assert_eq!(version(once.choose(mine(), theirs())), Some(Some(7)));
+        assert!(matches!(once.choose(theirs(), None), Err(Error::Exists(_))));
+        assert!(matches!(once.choose(theirs(), mine()), Err(Error::Exists(_))));
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let token: Token = "predictable".parse().unwrap();
+        assert_eq!(format!("{token:?}"), "Token(..)");
+    }
+
     #[test]
     fn a_fingerprint_is_of_what_can_be_seen() {
         let put = |change: fn(&mut Put)| {
-            let mut put = Put {
-                name: "n".parse().unwrap(),
-                value: Value::Given(Secret::new(b"one".to_vec())),
-                context: Context::default(),
-                comment: None,
-                expiry: None,
-                version: None,
-            };
+            let mut put = put("n");
             change(&mut put);
             fingerprint(&[put])
         };

@@ -125,7 +125,8 @@ impl Coffer {
         if puts.len() * 2 + usize::from(token.is_some()) > Transaction::MAX_WRITES {
             return Err(Error::too_many_secrets());
         }
-        let once = token.map(|token| Once::new(token, &puts));
+        let act = if follows { Act::Renew } else { Act::Put };
+        let once = token.map(|token| Once::new(&token, act, &puts));
         let known = async {
             match &once {
                 Some(once) => once.answer(store).await,

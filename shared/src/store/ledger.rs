@@ -7,17 +7,18 @@
 //! | `head` | the name | the end of that chain |
 //! | `deleted#VERSION#MARK` | the name | a version awaiting recovery, its row under `row` |
 //! | `notice#VERSION#SECONDS` | the name | that the version expires, so that this is told once |
-//! | `token` | `/token/…`, which is no secret's name | what a put with a token answered |
+//! | `token` | `/token/…`, which is no secret's name | what a put or renew with a token answered |
 //! | `policy#NAME` | `/policies`, likewise | when the name is renewed: [`super::policy`] |
 //! | `run#…` and others | `/rotation…`, likewise | runs over the whole stack: [`super::run`] |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use sha2::{Digest, Sha256};
 
 use crate::chain::{Act, EVENT, HEAD, Tail};
+use crate::digest;
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
@@ -51,6 +52,8 @@ const CHAIN: &[&str] = &[
     "versions",
     "who",
 ];
+/// What the name begins with under which a token's entry lies.
+const TOKENS: &str = "/token/";
 /// The attributes of a token's entry.
 const TOKEN: &[&str] = &["answer", "entry", "fingerprint", "name", "ttl"];
 
@@ -144,9 +147,9 @@ pub fn notice(name: &str, label: &Label, expires_at: Moment) -> Row {
     ])
 }
 
-/// A word of the caller's by which a put is done once, however often it is sent. Kept as a hash,
-/// under a name that no secret has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A word of the caller's by which a put is done once, however often it is sent. Only hashes of it
+/// are stored, and `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
@@ -155,10 +158,38 @@ impl Token {
     /// For how many seconds it is remembered.
     pub const SECONDS: u64 = 24 * 60 * 60;
 
+    /// The key of the token's entry for this operation on these names, in any order. A caller who
+    /// may not put these names cannot use up or look up the entry, whatever token it guesses.
+    #[must_use]
+    pub fn key<'a>(&self, operation: &str, names: impl IntoIterator<Item = &'a str>) -> TokenKey {
+        let names: BTreeSet<&str> = names.into_iter().collect();
+        let parts = [operation].into_iter().chain(names).chain([self.0.as_str()]);
+        TokenKey(format!("{TOKENS}{}", hex::encode(digest::of_parts(parts))))
+    }
+
+    /// The key that earlier releases used: of the token alone, whatever it was used for.
+    #[must_use]
+    pub fn former_key(&self) -> TokenKey {
+        TokenKey(format!("{TOKENS}{}", hex::encode(Sha256::digest(&self.0))))
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// The name under which the ledger keeps what a request with a token was answered. No secret has
+/// such a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenKey(String);
+
+impl TokenKey {
     /// The entry that remembers what a request was and what it answered.
     #[must_use]
     pub fn entry(&self, remembered: &Remembered, now: Moment) -> Row {
-        let end = now.after(Self::SECONDS).unwrap_or(now);
+        let end = now.after(Token::SECONDS).unwrap_or(now);
         Row::from([
             ("name".to_owned(), Attribute::Text(self.0.clone())),
             ("entry".to_owned(), Attribute::Text("token".to_owned())),
@@ -174,7 +205,7 @@ impl std::str::FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         if (1..=Self::MAX_BYTES).contains(&text.len()) {
-            Ok(Self(format!("/token/{}", hex::encode(Sha256::digest(text)))))
+            Ok(Self(text.to_owned()))
         } else {
             Err(Error::invalid("`token` has 1 to 256 bytes."))
         }
@@ -313,16 +344,16 @@ impl Store {
         }
     }
 
-    /// What is known of a token at `now`, strongly consistent.
+    /// What is known of a request with a token at `now`, strongly consistent.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn remembered(
         &self,
-        token: &Token,
+        key: &TokenKey,
         now: Moment,
     ) -> Result<Option<Remembered>, Error> {
-        let query = only(TOKEN, self.entries(&token.0, "token", "token"));
+        let query = only(TOKEN, self.entries(&key.0, "token", "token"));
         let row = self.send_ledger(query).await?.0.into_iter().next().map(row_of);
         Ok(row.and_then(|row| {
             let ttl = row.get("ttl")?.integer().and_then(Moment::from_unix)?;
