@@ -6,9 +6,18 @@
 //! ```
 //!
 //! [`canonical`] is the form that a seal is of, too. The entry's name and place are among its
-//! attributes, so an entry that is edited, moved or taken away shows. The hash has no key: whoever
-//! writes the whole ledger can write a whole chain anew. Copies of the events outside of it, such
-//! as an archive of the bus they are sent to, are what that is held against.
+//! attributes, so an entry that is edited, moved or taken away shows.
+//!
+//! The hash has no key. Whoever may write the ledger directly can append an event that never
+//! happened together with a new head, or rewrite a chain from any entry to its end, and the check
+//! passes. The check finds accidental damage and changes by somebody who does not recompute the
+//! hashes. To find the rest, compare with copies of the events outside the ledger, such as an
+//! archive of the bus they are sent to.
+//!
+//! Retention removes entries when their `ttl` has passed. No entry ends before one that precedes
+//! it, even where the stack's retention was lowered, so that the end of the last missing entry is
+//! the latest of all that are missing. Releases before this rule did not follow it: among their
+//! entries, one that was removed early is excused once the last missing one has ended.
 
 use std::collections::BTreeSet;
 
@@ -109,6 +118,8 @@ pub struct Change {
     pub forced: bool,
     /// How the name stands then.
     pub state: State,
+    /// Until when what is deleted can be restored; none for any other change.
+    pub recoverable_until: Option<Moment>,
 }
 
 /// The end of a chain: what the next entry has to hold.
@@ -174,8 +185,19 @@ impl Tail {
         })
     }
 
+    /// When an entry ends that is written now, if the stack's retention says `ttl`: never before
+    /// the entries that it follows, and never at all if one of them is kept for good.
+    fn end(&self, ttl: Option<Moment>) -> Option<Moment> {
+        if self.sequence == 0 {
+            ttl
+        } else {
+            self.ttl.zip(ttl).map(|(before, ttl)| before.max(ttl))
+        }
+    }
+
     /// The entry that tells of a change, and the end of the chain with it. `ttl` is when
-    /// retention takes it; `headless` says that its head is not written with it.
+    /// retention removes it, or later if an earlier entry is kept longer; `headless` says that its
+    /// head is not written with it.
     #[must_use]
     pub fn follow(
         &self,
@@ -187,6 +209,7 @@ impl Tail {
     ) -> (Row, Self) {
         let text = |text: &str| Attribute::Text(text.to_owned());
         let number = |moment: Moment| Attribute::Number(moment.unix().to_string());
+        let ttl = self.end(ttl);
         let numbers = change.versions.iter().filter_map(Label::number).filter_map(Version::new);
         let mut tail = Self {
             sequence: self.sequence + 1,
@@ -212,6 +235,9 @@ impl Tail {
             if set {
                 row.insert(name.to_owned(), Attribute::Flag(true));
             }
+        }
+        if let Some(until) = change.recoverable_until {
+            row.insert("recoverable_until".to_owned(), Attribute::Text(until.to_string()));
         }
         tail.describe(&mut row);
         if let Some(ttl) = ttl {
@@ -374,7 +400,8 @@ impl Check {
         self.last = Some(Seen { sequence, hash: made });
     }
 
-    /// Names what lacks between the last entry and this one, unless its time was over.
+    /// Names what is missing between the last entry and this one, unless the end of the last
+    /// missing one has passed, which is the latest of their ends.
     fn gap(&mut self, sequence: u64, previous_ttl: Option<Moment>) {
         let after = self.last.as_ref().map_or(0, |last| last.sequence);
         self.lacks(after + 1, sequence, previous_ttl);
@@ -433,6 +460,26 @@ mod tests {
         Moment::from_unix(seconds).unwrap()
     }
 
+    fn put(versions: Vec<Label>) -> Change {
+        let state = State::Live;
+        Change { act: Act::Put, versions, forced: false, state, recoverable_until: None }
+    }
+
+    /// Puts whose entries would end at these times if each were alone, and their head.
+    fn ending(ends: &[Option<i64>]) -> (Vec<Row>, Row) {
+        let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
+        let (mut tail, mut rows) = (Tail::default(), Vec::new());
+        for end in ends {
+            let ttl = end.map(at);
+            let (row, next) = tail.follow(&name(), &put(Vec::new()), &caller, ttl, false);
+            rows.push(row);
+            // As the next writer reads it.
+            tail = Tail::of(&[next.to_head(&name()), rows[rows.len() - 1].clone()]).unwrap();
+        }
+        let head = tail.to_head(&name());
+        (rows, head)
+    }
+
     /// Ten puts; the entries before `expired` have had their time.
     fn chain(expired: usize, headless: bool) -> (Vec<Row>, Row) {
         let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
@@ -440,7 +487,7 @@ mod tests {
         let mut rows = Vec::new();
         for version in 1..=10_u64 {
             let versions = vec![Label::from(Version::new(version).unwrap())];
-            let change = Change { act: Act::Put, versions, forced: false, state: State::Live };
+            let change = put(versions);
             let ttl = if rows.len() < expired { LONG_AGO } else { NOW + 1_000 };
             let (row, next) = tail.follow(&name(), &change, &caller, Some(at(ttl)), headless);
             rows.push(row);
@@ -585,6 +632,65 @@ mod tests {
         assert_eq!(faults(&holes, Some(&head)), []);
         let (_, head) = chain(10, false);
         assert_eq!(faults(&[], Some(&head)), []);
+    }
+
+    #[test]
+    fn a_lowered_retention_ends_no_entry_before_those_it_follows() {
+        let later = Some(NOW + 1_000);
+        let ends = [later, Some(LONG_AGO), Some(NOW + 2_000), Some(LONG_AGO), None, Some(NOW)];
+        let (rows, head) = ending(&ends);
+        let found: Vec<_> = rows.iter().map(|row| moment(row, "ttl").map(Moment::unix)).collect();
+        let longest = Some(NOW + 2_000);
+        assert_eq!(found, [later, later, longest, longest, None, None]);
+        assert_eq!(moment(&head, "previous_ttl"), None);
+        assert_eq!(faults(&rows, Some(&head)), []);
+    }
+
+    #[test]
+    fn a_missing_entry_is_named_where_a_later_one_was_to_end_first() {
+        // The retention was lowered after the first three events.
+        let later = Some(NOW + 1_000);
+        let (rows, head) = ending(&[later, later, later, Some(LONG_AGO), Some(NOW + 10)]);
+        let fewer = [rows[0].clone(), rows[4].clone()];
+        let named: Vec<_> = (2..=4).map(|number| numbered(number, Fault::Missing)).collect();
+        assert_eq!(faults(&fewer, Some(&head)), named);
+        // And where the end of the chain is missing.
+        let (rows, head) = ending(&[later, later, Some(LONG_AGO)]);
+        let named: Vec<_> = (2..=3).map(|number| numbered(number, Fault::Missing)).collect();
+        assert_eq!(faults(&rows[..1], Some(&head)), named);
+    }
+
+    #[test]
+    fn a_chain_of_an_earlier_release_with_a_lowered_retention_is_still_whole() {
+        let (rows, head) = ending(&[Some(NOW + 1_000), Some(NOW + 1_000)]);
+        // Written without the rule: the second ends before the first.
+        let mut second = rows[1].clone();
+        second.insert("ttl".to_owned(), Attribute::Number(LONG_AGO.to_string()));
+        let made = hash(&second).unwrap();
+        second.insert("hash".to_owned(), Attribute::Bytes(made.clone()));
+        let mut head = head;
+        head.insert("previous".to_owned(), Attribute::Bytes(made));
+        head.insert("previous_ttl".to_owned(), Attribute::Number(LONG_AGO.to_string()));
+        assert_eq!(faults(&[rows[0].clone(), second], Some(&head)), []);
+        assert_eq!(faults(&rows[..1], Some(&head)), []);
+    }
+
+    #[test]
+    fn a_delete_says_until_when_it_can_be_undone_and_the_hash_covers_it() {
+        let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
+        let change = Change {
+            act: Act::Delete,
+            state: State::Deleted,
+            recoverable_until: Some(at(NOW)),
+            ..put(Vec::new())
+        };
+        let (row, tail) = Tail::default().follow(&name(), &change, &caller, None, false);
+        assert_eq!(row["recoverable_until"].text(), Some("1970-01-01T00:33:20Z"));
+        let head = tail.to_head(&name());
+        assert_eq!(faults(std::slice::from_ref(&row), Some(&head)), []);
+        let mut edited = row;
+        edited.insert("recoverable_until".to_owned(), Attribute::Text("later".to_owned()));
+        assert_eq!(faults(&[edited], Some(&head)), [numbered(1, Fault::Altered)]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod hint;
 pub mod history;
 pub mod list;
 mod once;
+mod pad;
 mod patience;
 pub mod policy;
 pub mod put;
@@ -132,5 +133,9 @@ fn for_name(name: &Name, error: Error) -> Error {
 }
 
 fn not_found() -> Error {
-    Error::NotFound("There is no such secret, or no such version of it. List the names.".into())
+    Error::NotFound(
+        "There is no such secret, or no such version of it. List the names. If it was deleted, its \
+         history says so: `GET /history/NAME`."
+            .into(),
+    )
 }

@@ -383,13 +383,7 @@ impl Fields {
     /// # Errors
     /// [`Error::Invalid`] for anything else, or more than [`Hints::MAX`].
     pub fn hints(&mut self) -> Result<Hints, Error> {
-        let mut hints = Vec::new();
-        for mut each in self.objects("contexts", "contexts[].")? {
-            let whose = each.whose()?;
-            let context = Some(each.context("context")?);
-            each.finish()?;
-            hints.push(Hint { whose, context, dialect: None });
-        }
+        let mut hints = self.known_contexts()?;
         for mut each in self.objects("dialects", "dialects[].")? {
             let whose = each.whose()?;
             let dialect = each.required_text("dialect")?.parse().map_err(|()| {
@@ -436,6 +430,35 @@ impl Fields {
             return Err(Error::invalid(
                 "`contexts` has a name or prefix twice. Give each one context.",
             ));
+        }
+        Ok(hints)
+    }
+
+    /// The `contexts` of [`Fields::hints`] alone. A wrong context opens nothing, but a wrong dialect
+    /// turns a value into noise, so that one is left to whoever may start the state machine.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for anything else, or more than [`Hints::MAX`].
+    pub fn contexts(&mut self) -> Result<Hints, Error> {
+        if self.take("dialects").is_some() {
+            return Err(Error::invalid(
+                "`dialects` is not taken for one name. Start the stack's state machine with it.",
+            ));
+        }
+        let hints = self.known_contexts()?;
+        if hints.len() > Hints::MAX {
+            return Err(Error::invalid("`contexts` has at most 1000 entries. Use prefixes."));
+        }
+        Ok(Hints::new(hints))
+    }
+
+    fn known_contexts(&mut self) -> Result<Vec<Hint>, Error> {
+        let mut hints = Vec::new();
+        for mut each in self.objects("contexts", "contexts[].")? {
+            let whose = each.whose()?;
+            let context = Some(each.context("context")?);
+            each.finish()?;
+            hints.push(Hint { whose, context, dialect: None });
         }
         Ok(hints)
     }

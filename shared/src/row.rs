@@ -171,6 +171,12 @@ pub fn index_size(row: &Row) -> usize {
 /// Source: AWS, "DynamoDB item sizes and formats".
 pub const LEDGER_BYTES: usize = 128;
 
+/// Whether a row fits in an item of the live table and in an entry of the ledger.
+#[must_use]
+pub fn fits(row: &Row) -> bool {
+    size(row) + index_size(row).max(LEDGER_BYTES) <= MAX_BYTES
+}
+
 /// The most bytes that DynamoDB keeps in one item: 400 KiB.
 pub const MAX_BYTES: usize = 400 * 1024;
 

@@ -31,7 +31,7 @@ const REVISION: &str = "revision";
 /// What a version says of itself that the next one may have from it.
 const DESCRIBED: &[&str] = &["comment", "context", "name", "seal", "version"];
 
-type Item = HashMap<String, AttributeValue>;
+pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// The table of live secrets, and the ledger.
 #[derive(Debug)]

@@ -23,11 +23,16 @@ impl Operation for Request {
     const NAME: &'static str = "restore";
 
     fn parse(fields: &mut Fields) -> Result<Self, Error> {
-        Ok(Self(Restore {
+        let restore = Restore {
             name: Name::of_any_client(&fields.required_text("name")?)?,
             version: fields.number_or_text("version")?.map(|text| text.parse()).transpose()?,
             deleted_before: fields.moment("deleted_before")?,
-        }))
+            before_reseal: fields.flag("before_reseal")?,
+        };
+        if restore.before_reseal && restore.version.is_none() {
+            return Err(Error::invalid("`before_reseal` needs the `version` that was resealed."));
+        }
+        Ok(Self(restore))
     }
 
     fn name(&self) -> Option<&Name> {

@@ -49,7 +49,7 @@ impl Request {
             name: Name::of_any_client(&name)?,
             asked: Asked {
                 dry_run: fields.flag("dry_run")?,
-                hints: if renews { Hints::default() } else { fields.hints()? },
+                hints: if renews { Hints::default() } else { fields.contexts()? },
             },
             next: if renews { None } else { fields.parsed("next")? },
             token: if renews { fields.parsed("token")? } else { None },

@@ -106,7 +106,10 @@ impl Coffer {
                 transaction.bury(store, live.item(), kept);
             }
             let labels = batch.labels();
-            let change = change(&tail, labels.clone(), false, batch.last);
+            let change = Change {
+                recoverable_until: Some(end),
+                ..change(&tail, labels.clone(), false, batch.last)
+            };
             let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
             if told == Committed::Done {
                 versions.extend(labels);
@@ -130,6 +133,10 @@ impl Coffer {
             let tail = store.tail(name).await?;
             let batch = Batch::read(store, name, version.as_ref(), REMOVED).await?;
             let mut buried = store.buried(name, version.as_ref(), None).await?.0;
+            if let (true, Some(label)) = (buried.is_empty(), &version) {
+                // What was padded when it was sealed again lies there.
+                buried = store.buried(name, Some(&label.padded()), None).await?.0;
+            }
             let mut transaction = Transaction::default();
             // What awaits recovery goes first: the secret is there until the last of it is gone.
             let (labels, live) = if buried.is_empty() {
@@ -194,7 +201,7 @@ impl Coffer {
 
 fn change(tail: &Tail, versions: Vec<Label>, forced: bool, last: bool) -> Change {
     let state = if last { State::Deleted } else { tail.state };
-    Change { act: Act::Delete, versions, forced, state }
+    Change { act: Act::Delete, versions, forced, state, recoverable_until: None }
 }
 
 /// The live rows that the next transaction is about.
@@ -238,7 +245,7 @@ async fn form(store: &Store, delete: &Delete) -> Result<Option<Label>, Error> {
     let name = &delete.name;
     let known = padded == *label
         || store.live(name, &padded).await?.is_some()
-        || !store.buried(name, Some(&padded), None).await?.0.is_empty();
+        || store.buried(name, Some(&padded), None).await?.0.iter().any(|it| !it.before_reseal);
     Ok(Some(if known { padded } else { label.clone() }))
 }
 
@@ -251,7 +258,8 @@ async fn awaiting(
     let (mut until, mut after) = (None, None);
     loop {
         let (buried, more) = store.buried(name, label, after).await?;
-        until = buried.into_iter().map(|buried| buried.until).chain(until).max();
+        let awaiting = buried.into_iter().filter(|buried| !buried.before_reseal);
+        until = awaiting.map(|buried| buried.until).chain(until).max();
         if more.is_none() {
             break;
         }

@@ -1,6 +1,6 @@
 //! history: what was done to a secret, by whom and when, and whether the record is whole.
 
-use crate::chain::{Broken, Check, EVENT};
+use crate::chain::{Act, Broken, Check, EVENT, State};
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
@@ -23,6 +23,9 @@ pub struct Event {
     /// True where a delete was for good.
     #[serde(skip_serializing_if = "Option::is_none")]
     force: Option<bool>,
+    /// Until when a delete can be undone by restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recoverable_until: Option<String>,
     /// When, to the second.
     at: String,
     /// The IAM ARN that the API authenticated, or `direct`.
@@ -63,6 +66,10 @@ impl Event {
             version: versions.first().filter(|_| !several).cloned(),
             versions: several.then_some(versions),
             force: row.get("force").filter(|force| force.is_set()).map(|_| true),
+            recoverable_until: row
+                .get("recoverable_until")
+                .and_then(Attribute::text)
+                .map(str::to_owned),
             at: text("at"),
             who: text("who"),
             request_id: text("request_id"),
@@ -111,7 +118,9 @@ impl Coffer {
         Ok(Told { events: rows.iter().map(Event::of).collect(), next })
     }
 
-    /// Whether every event of a secret is still as it was written: see [`crate::chain`].
+    /// Whether every event of a secret is still as it was written: see [`crate::chain`], also for
+    /// what this cannot show. It does not find an event that somebody with write access to the
+    /// ledger appended together with a new head, because the hashes have no key.
     ///
     /// # Errors
     /// [`Error::NotFound`] where there are neither events nor versions; [`Error::Invalid`] as
@@ -120,6 +129,29 @@ impl Coffer {
         let verified = self.check(name).await?;
         // A transaction that is being done may be seen in part. Not twice.
         if verified.broken.is_empty() { Ok(verified) } else { self.check(name).await }
+    }
+
+    /// What is known of a name without versions: that it was deleted, and until when it can be
+    /// restored, if its newest delete says so.
+    pub(super) async fn absent(&self, name: &Name) -> Result<Error, Error> {
+        /// How many events are looked at for the delete: others may follow it, such as a reseal.
+        const LOOKED_AT: i32 = 10;
+        let store = self.ledger()?;
+        // A record that cannot be read says nothing, and listing needs none.
+        let deleted = match store.tail(name).await {
+            Ok(tail) => tail.state == State::Deleted,
+            Err(Error::Unreadable) => false,
+            Err(error) => return Err(error),
+        };
+        if !deleted {
+            return Ok(not_found());
+        }
+        let rows = store.events(name, false, None, Some(LOOKED_AT)).await?.0;
+        let is_delete = |row: &&Row| {
+            row.get("operation").and_then(Attribute::text) == Some(Act::Delete.as_str())
+        };
+        let until = rows.iter().find(is_delete).and_then(|row| row.get("recoverable_until"));
+        Ok(deleted_until(until.and_then(Attribute::text).and_then(Moment::from_rfc3339)))
     }
 
     async fn check(&self, name: &Name) -> Result<Verified, Error> {
@@ -145,5 +177,43 @@ impl Coffer {
             return Err(for_name(name, not_found()));
         }
         Ok(Verified { entries, broken })
+    }
+}
+
+/// That a secret was deleted, and until when it can be restored, as far as that is known.
+fn deleted_until(until: Option<Moment>) -> Error {
+    let message = match until {
+        Some(until) if until > Moment::now() => {
+            format!("This secret was deleted. Restore it before {until}, or put it again.")
+        }
+        Some(_) => {
+            "This secret was deleted, and the time to restore it has passed. Put it again.".into()
+        }
+        None => "This secret was deleted. Its history says when and by whom.".into(),
+    };
+    Error::NotFound(message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deleted_secret_says_until_when_it_can_be_restored() {
+        let future = Moment::now().after(60).unwrap();
+        let message = |until| deleted_until(until).to_string();
+        assert!(message(Some(future)).contains(&future.to_string()));
+        assert!(message(Some(Moment::from_unix(1).unwrap())).contains("has passed"));
+        assert!(message(None).contains("history"));
+    }
+
+    #[test]
+    fn an_event_shows_until_when_a_delete_can_be_undone() {
+        let text = |text: &str| Attribute::Text(text.to_owned());
+        let mut row = Row::from([("operation".to_owned(), text("delete"))]);
+        assert_eq!(Event::of(&row).recoverable_until, None);
+        row.insert("recoverable_until".to_owned(), text("2026-02-03T04:05:06Z"));
+        let told = serde_json::to_value(Event::of(&row)).unwrap();
+        assert_eq!(told["recoverable_until"], "2026-02-03T04:05:06Z");
     }
 }

@@ -181,7 +181,7 @@ fn asked_again(known: &Rotation, asked: Rotation) -> Rotation {
 }
 
 fn told(act: Act, state: crate::chain::State) -> Change {
-    Change { act, versions: Vec::new(), forced: false, state }
+    Change { act, versions: Vec::new(), forced: false, state, recoverable_until: None }
 }
 
 fn no_policy() -> Error {

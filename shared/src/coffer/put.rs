@@ -243,7 +243,7 @@ impl Coffer {
                 State::Deleted | State::Anew => State::Anew,
             };
             let versions = vec![Label::from(draft.version)];
-            let change = Change { act, versions, forced: false, state };
+            let change = Change { act, versions, forced: false, state, recoverable_until: None };
             let (event, tail) = draft.tail.follow(&draft.name, &change, caller, ttl, headless);
             let head = tail.to_head(&draft.name);
             bytes += [&row, &event, &head].into_iter().map(row::size).sum::<usize>();

@@ -1,4 +1,4 @@
-//! reseal: rows that other clients wrote are given a seal, in place.
+//! reseal: rows that other clients wrote are given a seal, in place or under their padded number.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
@@ -7,18 +7,23 @@ use crate::context::Context;
 use crate::envelope::{self, Envelope, Examined, Refusal};
 use crate::error::Error;
 use crate::keys::Unwrapped;
-use crate::name::{Name, Revision};
+use crate::moment::Moment;
+use crate::name::{Label, Name, Revision};
 use crate::pause::Pause;
 use crate::row::{self, Attribute, Row};
+use crate::store::ledger::before_reseal;
 use crate::store::transaction::{Committed, Transaction};
 use crate::store::walk::Found;
+use crate::store::{Item, Store};
 
-use super::Coffer;
+use super::delete::Recovery;
 use super::hint::Hints;
 use super::work::{Applied, Change, InVain, Plan, Reason};
+use super::{Coffer, DAY_SECONDS, pad};
 
-/// How many rows of one name one transaction gives a seal: at their largest they are 3.2 MB.
-pub(super) const RESEALED: usize = 8;
+/// How many rows of one name one transaction writes, old forms included: at their largest they are
+/// 3.2 MB.
+const WRITTEN: usize = 8;
 
 impl Coffer {
     /// What a legacy row becomes with a seal. Nothing is guessed: one that fails its MAC, or that
@@ -31,7 +36,7 @@ impl Coffer {
     ) -> Result<Plan, Error> {
         let row = found.row();
         if row.contains_key("seal") {
-            return Ok(Plan::Skip);
+            return self.plan_pad(found, dry_run).await;
         }
         if envelope::is_stripped(&row) {
             return Ok(Plan::Fail(Reason::Stripped));
@@ -59,6 +64,7 @@ impl Coffer {
         let Some(described) = described(&row, &context)? else {
             return Ok(Plan::Fail(Reason::Unsealable));
         };
+        let described = pad::padded(found, described);
         let resealed = match examined {
             Err(refusal) => return Ok(Plan::Fail(reason(refusal))),
             Ok(Examined::Ambiguous) => return Ok(Plan::Fail(Reason::Ambiguous)),
@@ -82,15 +88,16 @@ impl Coffer {
             }
         };
         let Ok(resealed) = resealed else { return Ok(Plan::Fail(Reason::Unsealable)) };
-        let size = row::size(&resealed) + row::index_size(&resealed).max(row::LEDGER_BYTES);
-        if size > row::MAX_BYTES {
+        if !row::fits(&resealed) {
             return Ok(Plan::Fail(Reason::TooLarge));
         }
-        Ok(Plan::Change(Change::Row(resealed)))
+        let refused = self.cannot_pad(found, dry_run).await?;
+        Ok(refused.map_or(Plan::Change(Change::Row(resealed)), Plan::Fail))
     }
 
     /// Writes the resealed rows of one name and the event that tells of them, all or none; leaves
-    /// those out that are not what was read any more.
+    /// those out that are not what was read any more. A row that was sealed under another data key
+    /// stays in the ledger as it was.
     pub(super) async fn apply_reseal(
         &self,
         name: &str,
@@ -101,14 +108,19 @@ impl Coffer {
         let name = Name::of_any_client(name)?;
         let mut done = Vec::new();
         let mut pause = Pause::default();
-        while !rows.is_empty() {
-            let tail = store.tail(&name).await?;
-            let mut transaction = Transaction::default();
-            for (found, row) in &rows {
-                transaction.reseal(store, found, row.clone());
+        for _ in 0..Self::CROSSED {
+            if rows.is_empty() {
+                break;
             }
-            let versions = rows.iter().map(|(found, _)| found.label.clone()).collect();
-            let told = Told { act: Act::Reseal, versions, forced: false, state: tail.state };
+            let tail = store.tail(&name).await?;
+            let transaction = resealed(store, &rows, tail.sequence + 1);
+            let told = Told {
+                act: Act::Reseal,
+                versions: rows.iter().map(|(found, _)| found.label.clone()).collect(),
+                forced: false,
+                state: tail.state,
+                recoverable_until: None,
+            };
             match self.tell(store, transaction, &name, &tail, &told, caller).await {
                 Ok(Committed::Done) => {
                     done.extend(rows.drain(..).map(|(found, _)| (found, Applied::Changed)));
@@ -138,6 +150,8 @@ impl Coffer {
                 Err(error) => return Err(error),
             }
         }
+        // Others keep writing the name.
+        done.extend(rows.into_iter().map(|(found, _)| (found, Applied::Crossed)));
         Ok(done)
     }
 }
@@ -149,6 +163,51 @@ fn reason(refusal: Refusal) -> Reason {
         Refusal::Malformed | Refusal::UnsupportedDigest => Reason::Malformed,
         Refusal::Ambiguous => Reason::Ambiguous,
     }
+}
+
+/// How many of these rows one transaction writes: at least one of them, if there is one.
+pub(super) fn batch(rows: &[(Found, Row)]) -> usize {
+    let mut left = WRITTEN;
+    let fits = |(found, row): &&(Found, Row)| {
+        let writes = 1 + usize::from(is_anew(found, row));
+        let fits = writes <= left;
+        left = left.saturating_sub(writes);
+        fits
+    };
+    rows.iter().take_while(fits).count()
+}
+
+/// Whether a row's plaintext was sealed under another data key.
+fn is_anew(found: &Found, row: &Row) -> bool {
+    found.row().get("key") != row.get("key")
+}
+
+/// The writes of some rows, one for each in their order, then those of the old forms.
+fn resealed(store: &Store, rows: &[(Found, Row)], sequence: u64) -> Transaction {
+    let mut transaction = Transaction::default();
+    for (found, row) in rows {
+        transaction.reseal(store, found, row.clone());
+    }
+    for (found, row) in rows {
+        if let Some(entry) = old_form(found, row, sequence) {
+            transaction.keep(store, entry);
+        }
+    }
+    transaction
+}
+
+/// The entry that keeps a row as it was, if the event `sequence` seals its plaintext under another
+/// data key. Should what was said of its dialect be wrong, the value is in the old form alone. It
+/// is kept as long as a deleted version is, or as long as the version itself if that is deleted.
+pub(super) fn old_form(found: &Found, row: &Row, sequence: u64) -> Option<Item> {
+    const SECONDS: u64 = Recovery::MAX_DAYS as u64 * DAY_SECONDS;
+    if !is_anew(found, row) {
+        return None;
+    }
+    let version = row.get("version").and_then(Attribute::text).unwrap_or(found.label.as_str());
+    let now = Moment::now();
+    let until = found.until().or_else(|| now.after(SECONDS)).unwrap_or(now);
+    Some(before_reseal(&found.live(), &Label::stored(version), sequence, until))
 }
 
 /// The describing attributes that the sealed row has: those that are there, the context, and a
@@ -174,4 +233,72 @@ fn described(row: &Row, context: &Context) -> Result<Option<Row>, Error> {
     let fits = text("comment") && number("created_at") && number("expires_at");
     // A seal covers no attribute of another type.
     Ok(Some(described).filter(|row| fits && row::canonical(row).is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+
+    use super::*;
+    use crate::store::walk::{Home, View};
+
+    fn text(text: &str) -> AttributeValue {
+        AttributeValue::S(text.to_owned())
+    }
+
+    fn found(home: Home) -> Found {
+        let row = Item::from([
+            ("version".to_owned(), text("7")),
+            ("key".to_owned(), text("old")),
+            ("contents".to_owned(), text("ciphertext")),
+            ("hmac".to_owned(), text("mac")),
+        ]);
+        let mut item = match home {
+            Home::Live => row,
+            Home::Kept => Item::from([
+                ("entry".to_owned(), text("deleted#7#ab")),
+                ("ttl".to_owned(), AttributeValue::N("4102444800".to_owned())),
+                ("row".to_owned(), AttributeValue::M(row)),
+            ]),
+        };
+        item.insert("name".to_owned(), text("n"));
+        Found::of(home, View::Whole, item).unwrap()
+    }
+
+    fn row(key: &str, version: &str) -> Row {
+        let pairs = [("name", "n"), ("version", version), ("key", key)];
+        pairs.map(|(name, value)| (name.to_owned(), Attribute::Text(value.to_owned()))).into()
+    }
+
+    #[test]
+    fn what_is_sealed_under_another_key_is_kept_as_it_was_for_the_recovery_window() {
+        let padded = "0000000000000000007";
+        let kept = old_form(&found(Home::Live), &row("new", padded), 3).unwrap();
+        assert_eq!(kept["before_reseal"], AttributeValue::Bool(true));
+        assert_eq!(kept["name"], text("n"));
+        let entry = kept["entry"].as_s().unwrap();
+        assert!(entry.starts_with("deleted#0000000000000000007#") && entry.ends_with("-3"));
+        let old = kept["row"].as_m().unwrap();
+        assert_eq!((&old["version"], &old["key"]), (&text("7"), &text("old")));
+        let ttl: i64 = kept["ttl"].as_n().unwrap().parse().unwrap();
+        let days = (ttl - Moment::now().unix()) / i64::try_from(DAY_SECONDS).unwrap();
+        assert!((29..=30).contains(&days), "{days}");
+    }
+
+    #[test]
+    fn the_old_form_of_a_deleted_version_goes_when_that_does() {
+        let kept = old_form(&found(Home::Kept), &row("new", "7"), 3).unwrap();
+        assert_eq!(kept["ttl"], AttributeValue::N("4102444800".to_owned()));
+    }
+
+    #[test]
+    fn what_is_sealed_as_it_is_needs_no_old_form() {
+        assert!(old_form(&found(Home::Live), &row("old", "7"), 3).is_none());
+    }
+
+    #[test]
+    fn a_transaction_has_room_for_the_old_forms() {
+        let rows = |key: &str| vec![(found(Home::Live), row(key, "7")); 10];
+        assert_eq!((batch(&rows("old")), batch(&rows("new")), batch(&[])), (8, 4, 0));
+    }
 }

@@ -21,6 +21,9 @@ pub struct Restore {
     pub version: Option<Label>,
     /// Only what was deleted by this second.
     pub deleted_before: Option<Moment>,
+    /// Whether what the version was before it was sealed again is to come back, which a wrong hint
+    /// to reseal may have damaged. Then `version` is there.
+    pub before_reseal: bool,
 }
 
 /// What was restored.
@@ -75,8 +78,13 @@ impl Coffer {
             }
             let labels: Vec<_> = buried.into_iter().map(|buried| buried.label).collect();
             let state = if tail.state == State::Deleted { State::Live } else { tail.state };
-            let change =
-                Change { act: Act::Restore, versions: labels.clone(), forced: false, state };
+            let change = Change {
+                act: Act::Restore,
+                versions: labels.clone(),
+                forced: false,
+                state,
+                recoverable_until: None,
+            };
             match self.tell(store, transaction, name, &tail, &change, caller).await? {
                 Committed::Done => {
                     versions.extend(labels);
@@ -100,7 +108,12 @@ impl Coffer {
             }
         }
         if versions.is_empty() {
-            return Err(if taken.is_empty() { nothing() } else { is_there() });
+            return Err(match (taken.is_empty(), restore.before_reseal) {
+                (true, false) => nothing(),
+                (true, true) => nothing_before(),
+                (false, false) => is_there(),
+                (false, true) => resealed_is_there(),
+            });
         }
         versions.reverse();
         Ok(Restored { name: name.clone(), versions })
@@ -126,7 +139,8 @@ async fn awaiting(
             let done = done.contains(&buried.label);
             let later =
                 restore.deleted_before.is_some_and(|before| buried.deleted_at > Some(before));
-            if done || later || buried.until <= now {
+            let other = buried.before_reseal != restore.before_reseal;
+            if done || later || other || buried.until <= now {
                 continue;
             }
             match found.last_mut().filter(|last| last.label == buried.label) {
@@ -157,6 +171,20 @@ fn nothing() -> Error {
         "Nothing of this secret awaits recovery: it was not deleted, its recovery window is over, \
          or it was deleted with `force`. Its history tells."
             .into(),
+    )
+}
+
+fn nothing_before() -> Error {
+    Error::NotFound(
+        "Nothing is kept of this version from before it was sealed again: that was not done, or \
+         its recovery window is over. Restore without `before_reseal` what was deleted."
+            .into(),
+    )
+}
+
+fn resealed_is_there() -> Error {
+    Error::Exists(
+        "The version is there. Delete it first, then restore with `before_reseal` again.".into(),
     )
 }
 

@@ -126,6 +126,9 @@ pub struct Report {
     /// When it was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Moment>,
+    /// When its progress was noted last; none for a name alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progressed_at: Option<Moment>,
     /// When it was over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Moment>,
@@ -187,6 +190,8 @@ impl Coffer {
     const CLOCKS_SECONDS: i64 = 60;
     /// How many failures are in the output of an execution, which has at most 256 KiB.
     const TOLD_AT_THE_END: u32 = 50;
+    /// How often all versions of a name are gone over while others move them there and back.
+    const PASSES: u32 = 5;
     /// How long one call about one name goes on.
     const NAME_TIME: Duration = Duration::from_secs(18);
 
@@ -419,16 +424,16 @@ impl Coffer {
         // by another clock.
         let since = run.started_at.unix() - Self::CLOCKS_SECONDS;
         let since = Moment::from_unix(since).unwrap_or(run.started_at);
-        let (mut names, mut next) = (Vec::new(), progress.after.clone());
+        let (mut keys, mut next) = (Vec::new(), resumed(progress.after.clone()));
         for _ in 0..Self::READS {
-            (names, next) = store.moved(since, at, next, self.page_limit() * 10).await?;
-            if next.is_none() || !names.is_empty() {
+            (keys, next) = store.moved(since, at, next, self.page_limit() * 10).await?;
+            if next.is_none() || !keys.is_empty() {
                 break;
             }
         }
         let mut uncounted = progress.marks.clone();
-        names.dedup();
-        for name in names {
+        for last in last_of_each(keys) {
+            let name = last.name.clone();
             let settled = self.settle(job, run, part, (progress, &mut uncounted), &name).await?;
             let Some(tally) = settled else { return Ok(()) };
             let (run, ttl) = (&run.id, Self::end_of_run());
@@ -446,8 +451,10 @@ impl Coffer {
             progress.seen += tally.changed;
             progress.changed += tally.changed;
             progress.marks.clone_from(&uncounted);
-            // Behind all entries of the name.
-            progress.after = Some(Key { name, version: char::MAX.to_string() });
+            // Behind the entries of the name that were found: a key that the Scan answered, for
+            // DynamoDB takes no other as a place within a part. What follows of the name is found
+            // again, and then there is nothing left to do for it.
+            progress.after = Some(last);
             if !store.advance(run, part, progress, left, ttl).await? || Instant::now() >= until {
                 return Ok(());
             }
@@ -457,8 +464,9 @@ impl Coffer {
         store.advance(&run.id, part, progress, &[], Self::end_of_run()).await.map(drop)
     }
 
-    /// Rotates all versions of a name, again until nothing of it was moved meanwhile. Only what
-    /// the first stage has missed is counted.
+    /// Rotates all versions of a name, again until nothing of it was moved meanwhile, but not for
+    /// ever: a name that others keep moving is reported. Only what the first stage has missed is
+    /// counted.
     async fn settle(
         &self,
         job: &Job<'_>,
@@ -469,8 +477,8 @@ impl Coffer {
     ) -> Result<Option<Tally>, Error> {
         let store = self.ledger()?;
         let name = Name::of_any_client(text)?;
-        let mut changed = 0;
-        loop {
+        let (mut changed, mut failures) = (0, Vec::new());
+        for _ in 0..Self::PASSES {
             let before = match store.tail(&name).await {
                 Ok(tail) => tail,
                 Err(Error::Unreadable) => {
@@ -479,7 +487,7 @@ impl Coffer {
                 }
                 Err(error) => return Err(error),
             };
-            let mut failures = Vec::new();
+            failures.clear();
             for home in [Home::Live, Home::Kept] {
                 let mut after = None;
                 loop {
@@ -506,6 +514,8 @@ impl Coffer {
                 return Ok(Some(Tally { changed, failures, ..Tally::default() }));
             }
         }
+        failures.push(Unit::unread(text).failure(Reason::Moving));
+        Ok(Some(Tally { changed, failures, ..Tally::default() }))
     }
 
     /// Whether a version of a name was moved after the event of this number.
@@ -593,6 +603,7 @@ impl Coffer {
             state: Some(if run.ended_at.is_some() { "done" } else { "running" }),
             dry_run: run.dry_run,
             started_at: Some(run.started_at),
+            progressed_at: parts.iter().filter_map(|part| part.progressed_at).max(),
             ended_at: run.ended_at,
             seen: sum(|part| part.seen),
             changed: sum(|part| part.changed),
@@ -683,6 +694,7 @@ impl Report {
             state: None,
             dry_run,
             started_at: None,
+            progressed_at: None,
             ended_at: None,
             seen: 0,
             changed: 0,
@@ -740,6 +752,25 @@ impl Place {
     }
 }
 
+/// Where the second stage of a part goes on. An earlier release noted a key of its own making, behind
+/// all entries of a name, which DynamoDB need not take: then the part begins again. What is done
+/// is not changed, counted or told twice.
+fn resumed(after: Option<Key>) -> Option<Key> {
+    after.filter(|key| key.version != char::MAX.to_string())
+}
+
+/// The last one of each name, of keys in the order of a Scan, which has those of a name together.
+fn last_of_each(keys: Vec<Key>) -> Vec<Key> {
+    let mut last: Vec<Key> = Vec::new();
+    for key in keys {
+        match last.last_mut().filter(|last| last.name == key.name) {
+            Some(last) => *last = key,
+            None => last.push(key),
+        }
+    }
+    last
+}
+
 /// What tells a run: the last part of the ARN of the execution that began it, and when, for such
 /// a name can be used again.
 fn id_of(execution: &str, started_at: Moment) -> String {
@@ -774,6 +805,18 @@ mod tests {
         }
         let none = Place::of(&name, None);
         assert_eq!((none.home, none.after), (Home::Live, None));
+    }
+
+    #[test]
+    fn a_part_goes_on_from_keys_that_were_read_alone() {
+        let key = |name: &str, entry: &str| Key { name: name.into(), version: entry.into() };
+        let keys = vec![key("a", "event#1"), key("a", "event#2"), key("b", "event#1")];
+        assert_eq!(last_of_each(keys), [key("a", "event#2"), key("b", "event#1")]);
+        assert_eq!(last_of_each(Vec::new()), []);
+        assert_eq!(resumed(Some(key("a", "event#2"))), Some(key("a", "event#2")));
+        // Noted by an earlier release.
+        assert_eq!(resumed(Some(key("a", "\u{10ffff}"))), None);
+        assert_eq!(resumed(None), None);
     }
 
     #[test]

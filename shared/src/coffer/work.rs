@@ -21,7 +21,7 @@ use super::Coffer;
 use super::hint::Hints;
 use super::policy::Rotation;
 use super::put::Put;
-use super::reseal::RESEALED;
+use super::reseal::batch;
 
 /// What is rotated, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +86,12 @@ pub enum Reason {
     Unsealable,
     /// With a seal it would not fit an item.
     TooLarge,
-    /// No version can follow the highest one.
+    /// No version can follow the highest one, or the padded number of a version is taken.
     Exists,
+    /// With its number padded, another version would be current.
+    Order,
+    /// Others kept changing it, or moving versions of the name, as often as it was tried.
+    Moving,
     /// The ledger's record of the name, or its policy, cannot be read.
     Unreadable,
     /// The request that its policy makes is refused.
@@ -111,6 +115,8 @@ impl Reason {
             Self::Unsealable => "unsealable",
             Self::TooLarge => "too-large",
             Self::Exists => "exists",
+            Self::Order => "order",
+            Self::Moving => "moving",
             Self::Unreadable => "unreadable",
             Self::Invalid => "invalid",
             Self::Denied => "denied",
@@ -250,7 +256,7 @@ impl Coffer {
     /// How many are planned or written at a time.
     const AT_ONCE: usize = 16;
     /// How often something is read again that others keep changing.
-    const CROSSED: u32 = 20;
+    pub(super) const CROSSED: u32 = 20;
 
     /// Rotates some units. With intents, what an interrupted try at the same page has changed
     /// counts as changed; none if another has written the part's progress meanwhile.
@@ -335,6 +341,10 @@ impl Coffer {
         if units.is_empty() {
             return Ok(Some(tally));
         }
+        if job.whole {
+            tally.failures.extend(units.iter().map(|unit| unit.failure(Reason::Moving)));
+            return Ok(Some(tally));
+        }
         Err(Error::Unavailable {
             message: "Others keep changing the same versions. Try again.".into(),
             source: "rows were changed at every try".into(),
@@ -359,13 +369,19 @@ impl Coffer {
         job: &Job<'_>,
         group: Vec<(Unit, Change)>,
     ) -> Result<Vec<(Unit, String, Applied)>, Error> {
-        let (mut done, mut rows, mut marks) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut done, mut rows, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        let mut marks = BTreeMap::new();
         for (unit, change) in group {
             let mark = unit.mark(Some(&change));
             let applied = match (&unit, change) {
                 (Unit::Version(found), Change::Row(row)) => {
                     marks.insert((found.home, found.key().version), mark);
-                    rows.push((found.clone(), row));
+                    let renumbered = row.get("version").and_then(Attribute::text);
+                    if renumbered.is_some_and(|version| version != found.label.as_str()) {
+                        moved.push((found.clone(), row));
+                    } else {
+                        rows.push((found.clone(), row));
+                    }
                     continue;
                 }
                 (Unit::Version(found), Change::Key(wrapped)) => {
@@ -383,23 +399,57 @@ impl Coffer {
             };
             done.push((unit, mark, applied));
         }
+        let mut written = self.apply_rows(job, rows).await?;
+        written.extend(self.apply_moved(job, moved).await?);
+        done.extend(written.into_iter().map(|(found, done)| {
+            let mark = marks.remove(&(found.home, found.key().version));
+            (Unit::Version(found), mark.unwrap_or_default(), done)
+        }));
+        Ok(done)
+    }
+
+    /// Writes resealed rows of one name where they lie, some at a time.
+    async fn apply_rows(
+        &self,
+        job: &Job<'_>,
+        mut rows: Vec<(Found, Row)>,
+    ) -> Result<Vec<(Found, Applied)>, Error> {
+        let mut done = Vec::new();
         while !rows.is_empty() {
-            let left = rows.split_off(rows.len().min(RESEALED));
+            let left = rows.split_off(batch(&rows).max(1));
             let Some((first, _)) = rows.first() else { break };
             let name = first.name.clone();
             let failed: Vec<_> = rows.iter().map(|(found, _)| found.clone()).collect();
-            let applied = match self.apply_reseal(&name, rows, job.caller).await {
+            done.extend(match self.apply_reseal(&name, rows, job.caller).await {
                 Ok(applied) => applied,
                 Err(error) => {
                     let reason = job.reason(error)?;
                     failed.into_iter().map(|found| (found, Applied::Failed(reason))).collect()
                 }
-            };
-            done.extend(applied.into_iter().map(|(found, done)| {
-                let mark = marks.remove(&(found.home, found.key().version));
-                (Unit::Version(found), mark.unwrap_or_default(), done)
-            }));
+            });
             rows = left;
+        }
+        Ok(done)
+    }
+
+    /// Moves resealed rows of one name to their padded numbers, the lowest first: a version may only
+    /// be padded once those below it are. Behind one that was crossed, the others wait.
+    async fn apply_moved(
+        &self,
+        job: &Job<'_>,
+        mut rows: Vec<(Found, Row)>,
+    ) -> Result<Vec<(Found, Applied)>, Error> {
+        rows.sort_by_key(|(found, _)| found.label.number());
+        let (mut done, mut waiting) = (Vec::new(), false);
+        for (found, row) in rows {
+            let applied = if waiting {
+                Applied::Crossed
+            } else {
+                let applied = Box::pin(self.apply_pad(&found, &row, job.caller)).await;
+                applied.or_else(|error| job.reason(error).map(Applied::Failed))?
+            };
+            waiting = waiting || applied == Applied::Crossed;
+            done.push((found, applied));
         }
         Ok(done)
     }
@@ -457,11 +507,15 @@ impl Unit {
     fn mark(&self, change: Option<&Change>) -> String {
         let hash = match self {
             Self::Version(found) => {
-                let Key { name, version } = found.key();
+                let Key { name, mut version } = found.key();
                 let row = match change {
                     Some(Change::Row(row)) => row.clone(),
                     _ => found.row(),
                 };
+                // Where it lies then, if its number is padded.
+                if let (Home::Live, Some(text)) = (found.home, row.get("version")) {
+                    version = text.text().map_or(version, str::to_owned);
+                }
                 let wrapped = match change {
                     Some(Change::Key(wrapped)) => wrapped.clone(),
                     _ => wrapped_key(&row).unwrap_or_default(),

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `event#…` | the name | what was done, a chain: [`crate::chain`] |
 //! | `head` | the name | the end of that chain |
-//! | `deleted#VERSION#MARK` | the name | a version awaiting recovery, its row under `row` |
+//! | `deleted#VERSION#MARK` | the name | a version awaiting recovery, its row under `row`; with `before_reseal`, what a version was before it was sealed again |
 //! | `notice#VERSION#SECONDS` | the name | that the version expires, so that this is told once |
 //! | `token` | `/token/…`, which is no secret's name | what a put or renew with a token answered |
 //! | `policy#NAME` | `/policies`, likewise | when the name is renewed: [`super::policy`] |
@@ -24,7 +24,7 @@ use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::row::{Attribute, Row};
 
-use super::walk::Part;
+use super::walk::{BEFORE_RESEAL, Part};
 use super::{Item, Key, Place, Store, queried, row_of, scanned};
 
 /// What the sort key of every deleted version begins with.
@@ -45,6 +45,7 @@ const CHAIN: &[&str] = &[
     "operation",
     "previous",
     "previous_ttl",
+    "recoverable_until",
     "request_id",
     "sequence",
     "state",
@@ -68,6 +69,9 @@ pub struct Buried {
     pub sequence: u64,
     /// The moment from which on it cannot be restored.
     pub until: Moment,
+    /// Whether this is what a version was before it was sealed again. Such an entry is no deleted
+    /// version: it is restored only by those who ask for it.
+    pub before_reseal: bool,
     item: Item,
 }
 
@@ -79,7 +83,8 @@ impl Buried {
         let until = number("ttl").and_then(Moment::from_unix)?;
         let deleted_at = number("deleted_at").and_then(Moment::from_unix);
         let sequence = number("sequence").and_then(|number| number.try_into().ok()).unwrap_or(0);
-        Some(Self { label, deleted_at, sequence, until, item })
+        let before_reseal = item.get(BEFORE_RESEAL).is_some_and(|flag| flag.as_bool() == Ok(&true));
+        Some(Self { label, deleted_at, sequence, until, before_reseal, item })
     }
 
     /// The entry as it lies in the ledger.
@@ -123,6 +128,19 @@ pub(crate) fn bury(live: &Item, sequence: u64, until: Moment) -> Item {
         ("row".to_owned(), AttributeValue::M(row)),
     ]);
     item.extend(name.map(|name| ("name".to_owned(), name)));
+    item
+}
+
+/// The entry that keeps a row until `until` as it was before the event `sequence` sealed it again,
+/// as `place`. It lies where that version would lie if it was deleted, and next to it: each has an
+/// entry of its own.
+pub(crate) fn before_reseal(row: &Item, place: &Label, sequence: u64, until: Moment) -> Item {
+    let mut item = bury(row, sequence, until);
+    let entry = entry_of(&item).unwrap_or_default();
+    let mark = entry.rsplit('#').next().unwrap_or_default();
+    let entry = format!("{DELETED}{}#{mark}-{sequence}", place.as_str());
+    item.insert("entry".to_owned(), AttributeValue::S(entry));
+    item.insert(BEFORE_RESEAL.to_owned(), AttributeValue::Bool(true));
     item
 }
 
@@ -265,8 +283,9 @@ impl Store {
         Ok((items.into_iter().map(row_of).collect(), last.as_ref().and_then(entry_of)))
     }
 
-    /// A page of the names in a part of the ledger to which versions were moved, or from there,
-    /// since a moment, strongly consistent; the key of the last entry if there may be more.
+    /// A page of the events in a part of the ledger by which versions were moved there or back since
+    /// a moment, as their keys, strongly consistent; the key of the last entry that was read, if
+    /// there may be more.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -276,7 +295,7 @@ impl Store {
         part: Part,
         after: Option<Key>,
         limit: i32,
-    ) -> Result<(Vec<String>, Option<Key>), Error> {
+    ) -> Result<(Vec<Key>, Option<Key>), Error> {
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let scan = self
@@ -289,7 +308,7 @@ impl Store {
             .limit(limit)
             .set_exclusive_start_key(after.map(|key| Place::ENTRY.to_item(key)))
             .select(Select::SpecificAttributes)
-            .projection_expression("#name")
+            .projection_expression("#name, #entry")
             .filter_expression(
                 "begins_with(#entry, :event) AND #at >= :since AND #operation IN (:delete, :restore)",
             )
@@ -302,13 +321,12 @@ impl Store {
             .expression_attribute_values(":delete", text(Act::Delete.as_str()))
             .expression_attribute_values(":restore", text(Act::Restore.as_str()));
         let (items, last) = scanned(scan, format!("table/{}", self.ledger)).await?;
-        let name = |item: Item| item.get("name")?.as_s().ok().cloned();
-        let names = items.into_iter().filter_map(name).collect();
-        Ok((names, last.and_then(|item| Place::ENTRY.read(&item))))
+        let keys = items.iter().filter_map(|item| Place::ENTRY.read(item)).collect();
+        Ok((keys, last.and_then(|item| Place::ENTRY.read(&item))))
     }
 
-    /// A page of a name's deleted versions, of one if a label is given, highest first, strongly
-    /// consistent, empty only if there are none; the last one's sort key if there may be more.
+    /// A page of a name's deleted versions, and of what versions were before they were sealed again,
+    /// of one version if a label is given, highest first, strongly consistent, empty only if there are none; the last one's sort key if there may be more.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -335,8 +353,14 @@ impl Store {
             let (items, last) = self.send_ledger(query).await?;
             after = last.as_ref().and_then(entry_of);
             let buried = items.into_iter().filter_map(Buried::of);
-            // A version with `#` in it lies in the range of another.
-            let buried = buried.filter(|buried| label.is_none_or(|label| buried.label == *label));
+            // A version with `#` in it lies in the range of another. What was padded when it was
+            // sealed again lies where it is now.
+            let buried = buried.filter(|buried| {
+                label.is_none_or(|label| {
+                    let padded = || buried.before_reseal && buried.label.padded() == *label;
+                    buried.label == *label || padded()
+                })
+            });
             let buried: Vec<_> = buried.collect();
             if !buried.is_empty() || after.is_none() {
                 return Ok((buried, after));

@@ -54,6 +54,7 @@ const RUN: &[&str] = &[
     "of",
     "page",
     "parts",
+    "progressed_at",
     "reason",
     "request",
     "run",
@@ -150,6 +151,8 @@ pub struct Progress {
     pub failed: BTreeMap<String, u64>,
     /// Whether nothing is left to do.
     pub done: bool,
+    /// When it was written last; none for what an earlier release wrote.
+    pub progressed_at: Option<Moment>,
 }
 
 impl Progress {
@@ -176,6 +179,10 @@ impl Progress {
                 pairs.filter_map(count).collect()
             },
             done: row.get("done").is_some_and(Attribute::is_set),
+            progressed_at: {
+                let at = row.get("progressed_at").and_then(Attribute::integer);
+                at.and_then(Moment::from_unix)
+            },
         }
     }
 
@@ -201,6 +208,7 @@ impl Progress {
         if !self.marks.is_empty() {
             row.insert("marks".to_owned(), Attribute::Set(self.marks.clone()));
         }
+        row.extend(self.progressed_at.map(|at| ("progressed_at".to_owned(), seconds(at))));
         row.extend(ttl.map(|ttl| ("ttl".to_owned(), seconds(ttl))));
         row
     }
@@ -277,8 +285,8 @@ impl Store {
         before: Option<&Run>,
     ) -> Result<bool, Error> {
         let mut transaction = Transaction::default();
-        let execution = before.map(|run| run.execution.as_str());
-        transaction.put_run(self, run.to_row(action), execution);
+        let before = before.map(|run| run.to_row(action));
+        transaction.put_run(self, run.to_row(action), before.as_ref());
         Ok(self.commit(transaction).await? == Committed::Done)
     }
 
@@ -355,6 +363,7 @@ impl Store {
     ) -> Result<bool, Error> {
         let before = progress.page;
         progress.page += 1;
+        progress.progressed_at = Some(Moment::now());
         let mut transaction = Transaction::default();
         transaction.put_progress(self, progress.to_row(run, part, ttl), before);
         for failure in failures {
@@ -444,4 +453,27 @@ fn number(number: u64) -> Attribute {
 
 fn seconds(moment: Moment) -> Attribute {
     Attribute::Number(moment.unix().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_comes_back_as_it_was_written_with_its_time() {
+        let progress = Progress {
+            page: 3,
+            home: Some(Home::Kept),
+            seen: 7,
+            progressed_at: Moment::from_unix(9),
+            ..Progress::default()
+        };
+        let row = progress.to_row("run", "all#000", None);
+        assert_eq!(Progress::of(&row), progress);
+        // What an earlier release wrote says nothing of it.
+        let older = Row::from([("page".to_owned(), number(3))]);
+        assert_eq!(Progress::of(&older).progressed_at, None);
+        // What is written is also read: the roles allow no other attribute.
+        assert!(row.keys().all(|name| RUN.contains(&name.as_str())), "{row:?}");
+    }
 }

@@ -3,7 +3,9 @@
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::RequestId;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, Delete, Put, TransactWriteItem, Update,
+};
 
 use crate::error::Error;
 use crate::failure::Failure;
@@ -12,7 +14,7 @@ use crate::name::Name;
 use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 
-use super::walk::Found;
+use super::walk::{Found, Home, View};
 use super::{Item, Place, Store, item_of, policy};
 
 /// Writes to be done together, in DynamoDB's own terms: each has a condition of its own.
@@ -77,13 +79,17 @@ impl Transaction {
         self.put(&store.ledger, item_of(row), None);
     }
 
-    /// Puts a run in force, if there was none, or the one that this execution worked on.
-    pub(super) fn put_run(&mut self, store: &Store, row: Row, before: Option<&str>) {
+    /// Puts a run in force, if there is none, or the one that was read: the same run of the same
+    /// execution, with the same token, and not ended since.
+    pub(super) fn put_run(&mut self, store: &Store, row: Row, before: Option<&Row>) {
         let condition = match before {
             None => Condition::new("attribute_not_exists(#name)"),
-            Some(execution) => Condition::new("#execution = :execution")
-                .named("#execution", "execution")
-                .valued(":execution", AttributeValue::S(execution.to_owned())),
+            Some(before) => {
+                let read = ["ended_at", "execution", "run", "token"];
+                let before = before.iter().filter(|(name, _)| read.contains(&name.as_str()));
+                let before = before.map(|(name, value)| (name.clone(), value.clone())).collect();
+                Condition::new("attribute_exists(#name)").same('r', &item_of(before), &read, None)
+            }
         };
         self.put(&store.ledger, item_of(row), condition);
     }
@@ -115,11 +121,30 @@ impl Transaction {
         self.delete(&store.ledger, Place::ENTRY, &Item::from(key), None);
     }
 
-    /// Puts a sealed row in the place of a legacy one, wherever it lies, if it is still what was
-    /// read and without a seal: a row that was sealed as it was has the same key and MAC.
+    /// Puts a sealed row in the place of a legacy one, if that is still what was read. Of an entry
+    /// in the ledger nothing but the row is written: how long it is kept is not for this to say.
     pub fn reseal(&mut self, store: &Store, found: &Found, row: Row) {
-        let condition = found.unchanged().unsealed(found.within());
-        self.put(store.table_of(found.home), found.with(row), condition);
+        let mut row = item_of(row);
+        let condition = found.unchanged();
+        match found.home {
+            Home::Live => self.put(&store.table, row, condition),
+            Home::Kept => {
+                row.remove("name");
+                self.set_row(&store.ledger, found, row, condition);
+            }
+        }
+    }
+
+    /// Moves a live version to another sort key, if it is still what was read and no version is
+    /// there: two writes, the removal first.
+    pub fn renumber(&mut self, store: &Store, found: &Found, row: Row) {
+        self.delete(&store.table, Place::VERSION, &found.item, Some(found.unchanged()));
+        self.put_version(store, row);
+    }
+
+    /// Keeps what a version was before it was sealed again.
+    pub(crate) fn keep(&mut self, store: &Store, entry: Item) {
+        self.put(&store.ledger, entry, Condition::new("attribute_not_exists(#name)"));
     }
 
     /// Moves a live version to the ledger, if it is still the one that was read.
@@ -138,16 +163,26 @@ impl Transaction {
 
     /// Removes a live version, if it is still the one that was read.
     pub fn remove_version(&mut self, store: &Store, live: &Item) {
-        let unchanged = Condition::unchanged(live, None);
+        let unchanged = Condition::live(live, View::Whole);
         self.delete(&store.table, Place::VERSION, live, Some(unchanged));
     }
 
-    /// Removes an entry of the ledger, if it still keeps the version that was read.
+    /// Removes an entry of the ledger that keeps a version, if it is still what was read.
     pub fn remove_entry(&mut self, store: &Store, buried: &Item) {
-        let row = buried.get("row").and_then(|row| row.as_m().ok());
-        let unchanged = row.map(|row| Condition::unchanged(row, Some("row")));
-        let condition = unchanged.unwrap_or_else(|| Condition::new("attribute_exists(#name)"));
-        self.delete(&store.ledger, Place::ENTRY, buried, Some(condition));
+        let unchanged = Condition::kept(buried, View::Whole);
+        self.delete(&store.ledger, Place::ENTRY, buried, Some(unchanged));
+    }
+
+    fn set_row(&mut self, table: &str, found: &Found, row: Item, condition: Condition) {
+        let update = Update::builder()
+            .table_name(table)
+            .set_key(Some(Place::ENTRY.of(&found.item)))
+            .update_expression("SET #within = :row")
+            .condition_expression(condition.expression)
+            .set_expression_attribute_names(Some(condition.names))
+            .set_expression_attribute_values(condition.values)
+            .expression_attribute_values(":row", AttributeValue::M(row));
+        self.add(update.build().map(|update| TransactWriteItem::builder().update(update).build()));
     }
 
     fn put(&mut self, table: &str, item: Item, condition: impl Into<Option<Condition>>) {
@@ -178,10 +213,19 @@ impl Transaction {
         SdkError<TransactWriteItemsError, R>: RequestId,
     {
         let deletes = self.writes.iter().any(|write| write.delete().is_some());
-        let action = if deletes {
-            "dynamodb:PutItem and dynamodb:DeleteItem (dynamodb:TransactWriteItems)"
-        } else {
-            "dynamodb:PutItem (dynamodb:TransactWriteItems)"
+        let updates = self.writes.iter().any(|write| write.update().is_some());
+        let action = match (deletes, updates) {
+            (false, false) => "dynamodb:PutItem (dynamodb:TransactWriteItems)",
+            (true, false) => {
+                "dynamodb:PutItem and dynamodb:DeleteItem (dynamodb:TransactWriteItems)"
+            }
+            (false, true) => {
+                "dynamodb:PutItem and dynamodb:UpdateItem (dynamodb:TransactWriteItems)"
+            }
+            (true, true) => {
+                "dynamodb:PutItem, dynamodb:DeleteItem and dynamodb:UpdateItem \
+                 (dynamodb:TransactWriteItems)"
+            }
         };
         let resource = format!("table/{} and table/{}", store.table, store.ledger);
         Failure::of(action, resource, error)
@@ -193,6 +237,26 @@ impl Transaction {
     }
 }
 
+/// The attribute of an entry that keeps a row.
+const ROW: &str = "row";
+/// The attributes of an entry that keeps a row, but its key and the row.
+const ENTRY: &[&str] = &["before_reseal", "deleted_at", "sequence", "ttl"];
+/// The attributes of a row, but its key and its ciphertext. One that is added to a row is noticed,
+/// too.
+const DESCRIBING: &[&str] = &[
+    "key",
+    "hmac",
+    "seal",
+    "digest",
+    "context",
+    "revision",
+    "comment",
+    "created_at",
+    "expires_at",
+    "binary",
+    "json",
+];
+
 /// What must hold for a write to be done, in DynamoDB's terms.
 pub(super) struct Condition {
     pub(super) expression: String,
@@ -201,6 +265,9 @@ pub(super) struct Condition {
 }
 
 impl Condition {
+    /// The most attributes of one row that are compared.
+    const COMPARED: usize = 100;
+
     fn new(expression: &str) -> Self {
         let used = expression.contains("#name");
         let names = used.then(|| ("#name".to_owned(), "name".to_owned()));
@@ -224,34 +291,64 @@ impl Condition {
             .valued(":sequence", AttributeValue::N(sequence.to_string()))
     }
 
-    /// And that it has no seal.
-    fn unsealed(mut self, within: Option<&str>) -> Self {
-        let path = within.map_or("", |_| "#within.");
-        self.expression = format!("{} AND attribute_not_exists({path}#seal)", self.expression);
-        self.named("#seal", "seal")
+    /// That a live row is what was read of it.
+    pub(super) fn live(row: &Item, view: View) -> Self {
+        Self::new("attribute_exists(#name)").same_row(row, view, None)
     }
 
-    /// That the wrapped key and the MAC of a version are what they were: the one changes when the
-    /// key is wrapped anew, the other with everything else.
-    pub(super) fn unchanged(row: &Item, within: Option<&str>) -> Self {
-        let mut condition = Self::new("attribute_exists(#name)");
-        let path = within.map_or("", |_| "#within.");
-        if let Some(within) = within {
-            condition = condition.named("#within", within);
-        }
-        for name in ["key", "hmac"] {
-            let placeholder = format!("#{name}");
-            let clause = match row.get(name) {
-                Some(value) => {
-                    condition = condition.valued(&format!(":{name}"), value.clone());
-                    format!("{path}{placeholder} = :{name}")
+    /// That an entry of the ledger, and the row that it keeps, are what was read of them.
+    pub(super) fn kept(entry: &Item, view: View) -> Self {
+        let nothing = Item::new();
+        let row = entry.get(ROW).and_then(|row| row.as_m().ok()).unwrap_or(&nothing);
+        let about =
+            entry.iter().filter(|(name, _)| !["entry", "name", ROW].contains(&name.as_str()));
+        let about = about.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let known = match view {
+            View::Whole => ENTRY,
+            View::Wrapping => &["ttl"],
+        };
+        let condition = Self::new("attribute_exists(#name)").same('e', &about, known, None);
+        condition.named("#within", ROW).same_row(row, view, Some("#within."))
+    }
+
+    /// That every attribute of a row is what was read, but its key, and its ciphertext, which the
+    /// MAC covers.
+    fn same_row(self, row: &Item, view: View, within: Option<&str>) -> Self {
+        let covered = row.contains_key("hmac");
+        let skipped =
+            |name: &str| ["name", "version"].contains(&name) || (covered && name == "contents");
+        let rest = row.iter().filter(|(name, _)| !skipped(name));
+        let rest = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let known = match view {
+            View::Whole => DESCRIBING,
+            View::Wrapping => &["context", "hmac", "key", "seal"],
+        };
+        self.same('a', &rest, known, within)
+    }
+
+    /// And that these attributes are as they were read, the known ones also where there was none.
+    /// `mark` tells their placeholders from others. The known ones are compared first: DynamoDB
+    /// takes 4 KB and 300 operators, so of a row with more than [`Self::COMPARED`] attributes, which
+    /// no client writes, not all are compared.
+    fn same(mut self, mark: char, read: &Item, known: &[&str], within: Option<&str>) -> Self {
+        let path = within.unwrap_or_default();
+        let mut others: Vec<&str> =
+            read.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
+        others.sort_unstable();
+        let names = known.iter().copied().chain(others).take(Self::COMPARED);
+        for (number, name) in names.enumerate() {
+            let (placeholder, value) = (format!("#{mark}{number}"), format!(":{mark}{number}"));
+            let clause = match read.get(name) {
+                Some(read) => {
+                    self = self.valued(&value, read.clone());
+                    format!("{path}{placeholder} = {value}")
                 }
                 None => format!("attribute_not_exists({path}{placeholder})"),
             };
-            condition.expression = format!("{} AND {clause}", condition.expression);
-            condition = condition.named(&placeholder, name);
+            self.expression = format!("{} AND {clause}", self.expression);
+            self = self.named(&placeholder, name);
         }
-        condition
+        self
     }
 }
 
@@ -349,5 +446,192 @@ fn unconfirmed(failure: Failure) -> Error {
                   versions first."
             .into(),
         source: Box::new(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::{Client, Config};
+
+    use super::*;
+
+    fn store() -> Store {
+        let config = Config::builder().behavior_version_latest().build();
+        Store::new(Client::from_conf(config), "table".to_owned(), Some("ledger".to_owned()))
+    }
+
+    fn text(text: &str) -> AttributeValue {
+        AttributeValue::S(text.to_owned())
+    }
+
+    fn number(number: u32) -> AttributeValue {
+        AttributeValue::N(number.to_string())
+    }
+
+    fn item(pairs: &[(&str, AttributeValue)]) -> Item {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    }
+
+    fn legacy() -> Item {
+        item(&[
+            ("name", text("n")),
+            ("version", text("0000000000000000001")),
+            ("key", text("wrapped")),
+            ("contents", text("ciphertext")),
+            ("hmac", text("mac")),
+            ("comment", text("theirs")),
+            ("tag-of-theirs", AttributeValue::L(vec![text("x")])),
+        ])
+    }
+
+    fn kept() -> Item {
+        let mut row = legacy();
+        row.remove("name");
+        item(&[
+            ("name", text("n")),
+            ("entry", text("deleted#0000000000000000001#ab")),
+            ("ttl", number(700)),
+            ("sequence", number(2)),
+            ("deleted_at", number(100)),
+            ("row", AttributeValue::M(row)),
+        ])
+    }
+
+    /// What a condition says, with its placeholders replaced.
+    fn clauses(
+        expression: &str,
+        names: Option<&std::collections::HashMap<String, String>>,
+    ) -> Vec<String> {
+        let mut clauses: Vec<String> = expression
+            .split(" AND ")
+            .map(|clause| {
+                let words = clause.split_inclusive(['.', ' ', '(', ')']);
+                words
+                    .map(|word| {
+                        let bare = word.trim_end_matches(['.', ' ', '(', ')']);
+                        match names.and_then(|names| names.get(bare)) {
+                            Some(name) => word.replace(bare, name),
+                            None => word.to_owned(),
+                        }
+                    })
+                    .collect()
+            })
+            .collect();
+        clauses.sort_unstable();
+        clauses
+    }
+
+    #[test]
+    fn the_reseal_of_a_deleted_version_leaves_its_recovery_window_alone() {
+        let (store, mut transaction) = (store(), Transaction::default());
+        let found = Found::of(Home::Kept, View::Whole, kept()).unwrap();
+        let sealed = Row::from([
+            ("name".to_owned(), Attribute::Text("n".to_owned())),
+            ("seal".to_owned(), Attribute::Text("seal".to_owned())),
+        ]);
+        transaction.reseal(&store, &found, sealed);
+        let [write] = transaction.writes.as_slice() else { panic!("one write") };
+        // Not a put, which would write back the `ttl` and `sequence` that were read.
+        let update = write.update().unwrap();
+        assert_eq!(update.update_expression(), "SET #within = :row");
+        let values = update.expression_attribute_values().unwrap();
+        assert_eq!(values[":row"], AttributeValue::M(item(&[("seal", text("seal"))])));
+        let key: std::collections::BTreeSet<_> = update.key().keys().map(String::as_str).collect();
+        assert_eq!(key, ["entry", "name"].into());
+        let said =
+            clauses(update.condition_expression().unwrap(), update.expression_attribute_names());
+        for attribute in ["ttl", "sequence", "deleted_at", "row.key", "row.hmac", "row.comment"] {
+            let equals = format!("{attribute} = ");
+            assert!(said.iter().any(|clause| clause.starts_with(&equals)), "{attribute}: {said:?}");
+        }
+        for attribute in ["before_reseal", "row.seal", "row.context", "row.expires_at"] {
+            assert!(said.contains(&format!("attribute_not_exists({attribute})")), "{said:?}");
+        }
+        assert!(!said.iter().any(|clause| clause.contains("contents")));
+        let ttl = update.expression_attribute_names().unwrap().iter();
+        let ttl = ttl.clone().find(|(_, name)| *name == "ttl").unwrap().0.replace('#', ":");
+        assert_eq!(values[&ttl], number(700));
+    }
+
+    #[test]
+    fn a_live_row_is_replaced_or_removed_only_as_it_was_read() {
+        let (store, mut transaction) = (store(), Transaction::default());
+        let found = Found::of(Home::Live, View::Whole, legacy()).unwrap();
+        transaction.reseal(&store, &found, Row::new());
+        transaction.remove_version(&store, &legacy());
+        transaction.renumber(&store, &found, Row::new());
+        let [put, delete, moved, free] = transaction.writes.as_slice() else { panic!("four") };
+        let put = put.put().unwrap();
+        let said = clauses(put.condition_expression().unwrap(), put.expression_attribute_names());
+        assert!(said.iter().any(|clause| clause.starts_with("tag-of-theirs = ")), "{said:?}");
+        assert!(said.contains(&"attribute_not_exists(seal)".to_owned()));
+        for delete in [delete, moved] {
+            let delete = delete.delete().unwrap();
+            let names = delete.expression_attribute_names();
+            assert_eq!(clauses(delete.condition_expression().unwrap(), names), said);
+        }
+        let free = free.put().unwrap().condition_expression();
+        assert_eq!(free, Some("attribute_not_exists(#name)"));
+    }
+
+    #[test]
+    fn a_row_of_a_rewrap_is_compared_by_what_was_read_of_it_alone() {
+        let narrow = item(&[
+            ("name", text("n")),
+            ("version", text("1")),
+            ("key", text("wrapped")),
+            ("hmac", text("mac")),
+            ("context", AttributeValue::M(item(&[("a", text("b"))]))),
+        ]);
+        let condition = Condition::live(&narrow, View::Wrapping);
+        let mut names: Vec<_> = condition.names.values().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["context", "hmac", "key", "name", "seal"]);
+        let mut entry = item(&[("name", text("n")), ("entry", text("e")), ("ttl", number(1))]);
+        entry.insert("row".to_owned(), AttributeValue::M(narrow));
+        let condition = Condition::kept(&entry, View::Wrapping);
+        let mut names: Vec<_> = condition.names.values().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["context", "hmac", "key", "name", "row", "seal", "ttl"]);
+    }
+
+    #[test]
+    fn a_row_without_a_mac_is_compared_by_its_ciphertext() {
+        let mut row = legacy();
+        row.remove("hmac");
+        let condition = Condition::live(&row, View::Whole);
+        assert!(condition.names.values().any(|name| name == "contents"));
+    }
+
+    #[test]
+    fn a_condition_keeps_to_the_limits_of_dynamodb() {
+        let mut row = legacy();
+        for number in 0..5000 {
+            row.insert(format!("{}{number}", "n".repeat(200)), text("value"));
+        }
+        let mut entry = kept();
+        entry.insert("row".to_owned(), AttributeValue::M(row));
+        let condition = Condition::kept(&entry, View::Whole);
+        assert!(condition.expression.len() <= 4096, "{}", condition.expression.len());
+        let operators = condition.expression.matches([' ', '(']).count();
+        assert!(operators <= 600, "{operators}");
+        assert!(condition.names.values().any(|name| name == "seal"));
+    }
+
+    #[test]
+    fn a_run_is_taken_over_only_as_it_was_read() {
+        let (store, mut transaction) = (store(), Transaction::default());
+        let text = |text: &str| Attribute::Text(text.to_owned());
+        let before = Row::from([
+            ("name".to_owned(), text("/rotation")),
+            ("run".to_owned(), text("one/7")),
+            ("execution".to_owned(), text("one")),
+        ]);
+        transaction.put_run(&store, before.clone(), Some(&before));
+        let put = transaction.writes[0].put().unwrap();
+        let said = clauses(put.condition_expression().unwrap(), put.expression_attribute_names());
+        // One that has ended meanwhile is not begun again.
+        assert!(said.contains(&"attribute_not_exists(ended_at)".to_owned()), "{said:?}");
+        assert!(said.iter().any(|clause| clause.starts_with("execution = ")), "{said:?}");
     }
 }

@@ -15,7 +15,7 @@ use crate::name::Label;
 use crate::row::Row;
 
 use super::transaction::{Condition, about_size, misfit};
-use super::{Item, Key, Place, Store, item_of, queried, row_of, scanned};
+use super::{Item, Key, Place, Store, queried, row_of, scanned};
 
 /// Where versions lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +66,11 @@ const KEPT: &[&str] = &["entry", "name", "ttl"];
 
 /// An entry that keeps a row. What has had its time is as if it were not there.
 const KEEPS: &str = "attribute_exists(#row) AND (attribute_not_exists(#ttl) OR #ttl > :now)";
+/// And not what a version was before it was sealed again: that stays as it is. Where data keys are
+/// wrapped again it is read, too.
+const NOT_BEFORE: &str = " AND attribute_not_exists(#before)";
+/// Says of an entry that it keeps what a version was before it was sealed again.
+pub(super) const BEFORE_RESEAL: &str = "before_reseal";
 
 /// Which part of a table is read, of how many.
 #[derive(Clone, Copy, Debug)]
@@ -85,18 +90,20 @@ pub struct Found {
     pub name: String,
     /// Its version.
     pub label: Label,
-    item: Item,
+    /// How much of it was read.
+    view: View,
+    pub(super) item: Item,
 }
 
 impl Found {
-    fn of(home: Home, item: Item) -> Option<Self> {
+    pub(crate) fn of(home: Home, view: View, item: Item) -> Option<Self> {
         let name = item.get("name")?.as_s().ok()?.clone();
         let row = match home {
             Home::Live => &item,
             Home::Kept => item.get("row")?.as_m().ok()?,
         };
         let label = Label::stored(row.get("version")?.as_s().ok()?);
-        Some(Self { home, name, label, item })
+        Some(Self { home, name, label, view, item })
     }
 
     /// The key of the item in its table.
@@ -131,28 +138,25 @@ impl Found {
         }
     }
 
-    /// The item with another row in it.
-    pub(super) fn with(&self, row: Row) -> Item {
-        let mut row = item_of(row);
-        match self.home {
-            Home::Live => row,
-            Home::Kept => {
-                row.remove("name");
-                let mut item = self.item.clone();
-                item.insert("row".to_owned(), AttributeValue::M(row));
-                item
-            }
-        }
+    /// The row as it lies in the live table, or lay there.
+    pub(crate) fn live(&self) -> Item {
+        let mut row = self.inner().cloned().unwrap_or_default();
+        row.insert("name".to_owned(), AttributeValue::S(self.name.clone()));
+        row
+    }
+
+    /// Until when a row in the ledger is kept, if that is known.
+    pub(crate) fn until(&self) -> Option<Moment> {
+        let ttl = self.item.get("ttl")?.as_n().ok()?.parse().ok()?;
+        Moment::from_unix(ttl).filter(|_| self.home == Home::Kept)
     }
 
     /// That it is still what was read.
     pub(super) fn unchanged(&self) -> Condition {
-        Condition::unchanged(self.inner().unwrap_or(&Item::new()), self.within())
-    }
-
-    /// Within which attribute the row lies, if within one.
-    pub(super) fn within(&self) -> Option<&'static str> {
-        (self.home == Home::Kept).then_some("row")
+        match self.home {
+            Home::Live => Condition::live(&self.item, self.view),
+            Home::Kept => Condition::kept(&self.item, self.view),
+        }
     }
 }
 
@@ -187,15 +191,15 @@ impl Store {
             }
         }
         if home == Home::Kept {
-            scan = scan
-                .filter_expression(KEEPS)
-                .expression_attribute_names("#row", "row")
-                .expression_attribute_names("#ttl", "ttl")
-                .expression_attribute_values(":now", now());
+            let (filter, names) = keeps(view);
+            scan = scan.filter_expression(filter).expression_attribute_values(":now", now());
+            for (placeholder, name) in names {
+                scan = scan.expression_attribute_names(placeholder, name);
+            }
         }
         let (items, last) = scanned(scan, format!("table/{}", self.table_of(home))).await?;
         let last = last.and_then(|item| home.place().read(&item));
-        Ok((items.into_iter().filter_map(|item| Found::of(home, item)).collect(), last))
+        Ok((items.into_iter().filter_map(|item| Found::of(home, view, item)).collect(), last))
     }
 
     /// A page of the versions of one name, as [`Store::walk`].
@@ -215,15 +219,15 @@ impl Store {
             .limit(limit)
             .set_exclusive_start_key(after.map(|key| home.place().to_item(key)));
         if home == Home::Kept {
-            query = query
-                .filter_expression(KEEPS)
-                .expression_attribute_names("#row", "row")
-                .expression_attribute_names("#ttl", "ttl")
-                .expression_attribute_values(":now", now());
+            let (filter, names) = keeps(view);
+            query = query.filter_expression(filter).expression_attribute_values(":now", now());
+            for (placeholder, name) in names {
+                query = query.expression_attribute_names(placeholder, name);
+            }
         }
         let (items, last) = queried(query, format!("table/{}", self.table_of(home))).await?;
         let last = last.and_then(|item| home.place().read(&item));
-        Ok((items.into_iter().filter_map(|item| Found::of(home, item)).collect(), last))
+        Ok((items.into_iter().filter_map(|item| Found::of(home, view, item)).collect(), last))
     }
 
     /// A version read again where it lay, strongly consistent; none if it is there no more.
@@ -239,7 +243,7 @@ impl Store {
             .expression_attribute_names("#sort", sort)
             .expression_attribute_values(":sort", AttributeValue::S(version));
         let (items, _) = queried(query, format!("table/{}", self.table_of(found.home))).await?;
-        Ok(items.into_iter().find_map(|item| Found::of(found.home, item)))
+        Ok(items.into_iter().find_map(|item| Found::of(found.home, view, item)))
     }
 
     /// Gives a version another wrapping of its data key, if it is still the one that was read;
@@ -271,6 +275,7 @@ impl Store {
             .condition_expression(condition.expression)
             .set_expression_attribute_names(Some(condition.names))
             .set_expression_attribute_values(condition.values)
+            .expression_attribute_names("#key", "key")
             .expression_attribute_values(":wrapped", wrapped)
             .send()
             .await;
@@ -332,6 +337,18 @@ fn projected(home: Home, view: View) -> Option<(String, Vec<&'static str>)> {
             Some((paths.join(", "), [KEPT, &["row"], &inner].concat()))
         }
         (_, View::Whole) => None,
+    }
+}
+
+/// Which entries of the ledger are read, and the names in that.
+fn keeps(view: View) -> (String, Vec<(&'static str, &'static str)>) {
+    let mut names = vec![("#row", "row"), ("#ttl", "ttl")];
+    match view {
+        View::Wrapping => (KEEPS.to_owned(), names),
+        View::Whole => {
+            names.push(("#before", BEFORE_RESEAL));
+            (format!("{KEEPS}{NOT_BEFORE}"), names)
+        }
     }
 }
 
