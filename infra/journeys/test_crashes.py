@@ -232,13 +232,14 @@ def test_a_reseal_goes_on_wherever_it_is_killed(stack, crashing, kms, name):
     writer = Writer(kms, stack.key_arn)
     for point in points():
         each = f"{name}/{point}"
-        # Two transactions: they are of eight rows each.
+        # Two transactions: of eight rows each, where one that is sealed under another data key
+        # counts twice, for its old form is kept.
         for version in range(1, 11):
             digest = "MD5" if version % 2 else "SHA256"
             stack.rows.put_item(Item=writer.row(each, f"v {version}", version=version, digest=digest))
         first = crashing("reseal", point, {"action": "reseal", "name": each})
         sealed = sum("seal" in row for row in stack.versions_of(each))
-        assert sealed in (0, 8, 10)
+        assert sealed in (0, 5, 10)
         again = stack.done("reseal", action="reseal", name=each)
         assert (again["changed"], again["skipped"]) == (10 - sealed, sealed)
         for version in range(1, 11):

@@ -279,3 +279,45 @@ def test_a_forged_request_context_forges_a_name_in_the_record_and_nothing_else(s
     }
     assert stack.invoke("put", event).body["statusCode"] == 200
     assert stack.history(name)[0]["who"] == "arn:aws:iam::1:user/forged"
+
+
+def test_a_delete_says_until_when_it_can_be_undone(stack, name):
+    stack.put(name, "s")
+    for _, answer in stack.both("get", {"name": f"{name}/never"}):
+        assert answer.code == "NotFound" and "history" in answer.message
+    until = stack.done("delete", name=name, recovery_window_in_days=7)["recoverable_until"]
+    for _, answer in stack.both("list", {"list": "history", "name": name}):
+        delete, put = answer.body["events"]
+        assert (delete["operation"], delete["recoverable_until"]) == ("delete", until)
+        assert "recoverable_until" not in put
+    for _, answer in stack.both("list", {"list": "versions", "name": name}):
+        assert answer.code == "NotFound"
+        assert "deleted" in answer.message and until in answer.message
+    assert stack.verify(name) == {}
+    stack.done("restore", name=name)
+    assert len(stack.done("list", list="versions", name=name)["versions"]) == 1
+    stack.done("delete", name=name, force=True)
+    answer = stack.invoke("list", {"list": "versions", "name": name})
+    assert answer.code == "NotFound" and "deleted" in answer.message and until not in answer.message
+    answer = stack.invoke("list", {"list": "versions", "name": f"{name}/never"})
+    assert answer.code == "NotFound" and "was deleted." not in answer.message
+
+
+def test_no_event_ends_before_those_it_follows(stack, chain):
+    """Where the retention was lowered, a removed entry that should still be there is named."""
+    name, entries = chain
+    (head,) = [entry for entry in entries if entry["entry"] == "head"]
+    last = next(entry for entry in entries if entry["entry"] == key(10))
+    # As if the stack had kept events for ten years until now.
+    later = int(last["ttl"]) + 9 * 365 * 24 * 3600
+    longer = {**last, "ttl": later}
+    longer["hash"] = Binary(hash_of(longer))
+    stack.entries.put_item(Item=longer)
+    stack.entries.put_item(
+        Item={**head, "previous": longer["hash"], "previous_ttl": later}
+    )
+    assert stack.verify(name) == {}
+    stack.put(name, "after")
+    added = next(entry for entry in stack.entries_of(name) if entry["entry"] == key(11))
+    assert int(added["ttl"]) == later and int(added["previous_ttl"]) == later
+    assert stack.verify(name) == {}

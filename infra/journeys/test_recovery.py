@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from conftest import client
+from legacy import Writer
 
 NAMES = 50
 VERSIONS = 250
@@ -366,3 +368,37 @@ def test_fifty_names_with_250_versions_all_deleted_half_restored(
         moved = [event for event in stack.history(name) if event["operation"] == "delete"]
         told = [version for event in moved for version in event["versions"]]
         assert sorted(told) == list(range(1, VERSIONS + 1))
+
+
+def test_a_reseal_leaves_the_recovery_window_of_a_deleted_version_alone(stack, faults, name):
+    """delete (7 days), reseal reads, restore, delete (30 days), reseal writes."""
+    stack.rows.put_item(Item=Writer(client("kms"), stack.key_arn).row(name, "s", digest="SHA"))
+    stack.done("delete", name=name, recovery_window_in_days=7)
+    (short,) = stack.entries_of(name, "deleted#")
+    faults.calls()
+    delay = {"service": "kms", "kind": "delay", "seconds": 2.5, "count": 1}
+    faults.set({**delay, "operation": "Decrypt"}, {**delay, "operation": "GenerateDataKey"})
+    with ThreadPoolExecutor(1) as pool:
+        reseal = pool.submit(stack.invoke, "reseal", {"action": "reseal", "name": name})
+        deadline = time.monotonic() + 20
+        while "kms:Decrypt" not in faults.rates():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        stack.done("restore", name=name)
+        stack.done("delete", name=name)
+        assert not reseal.done(), "the reseal was over before it could be crossed"
+        (long,) = stack.entries_of(name, "deleted#")
+        answer = reseal.result()
+    assert (answer.code, answer.body["changed"]) == ("OK", 1), answer
+    kept = stack.entries_of(name, "deleted#")
+    (entry,) = [each for each in kept if not each.get("before_reseal")]
+    assert "seal" in entry["row"] and "seal" not in short["row"]
+    for attribute in ("entry", "ttl", "sequence", "deleted_at"):
+        assert entry[attribute] == long[attribute]
+    assert int(long["ttl"]) - int(short["ttl"]) > 20 * 24 * 3600
+    # What it was before goes when it does.
+    (before,) = [each for each in kept if each.get("before_reseal")]
+    assert before["ttl"] == long["ttl"] and before["row"] == short["row"]
+    assert stack.done("restore", name=name)["versions"] == [1]
+    assert stack.get(name)["secret"] == "s"
+    assert stack.verify(name) == {}

@@ -4,6 +4,7 @@ stays as it is, to the byte; then the stack refuses what has no seal, and everyt
 import base64
 import json
 import os
+import time
 
 import credstash
 import pytest
@@ -245,24 +246,30 @@ def test_then_the_stack_refuses_legacy_rows_and_everything_opens(rows):
 
 
 def test_the_owner_says_what_nobody_else_can(rows):
-    """Contexts and dialects by name, by both doors; and no word makes a damaged row whole."""
+    """Contexts for one name, by both doors; dialects in a run alone; and no word makes a damaged row
+    whole."""
     stack = rows.stack
     dialect = {"dialects": [{"name": "bad/ambiguous 0", "dialect": "credstash"}]}
     request = {"action": "reseal", "name": "bad/ambiguous 0", **dialect}
-    assert stack.done("rotate", **request, dry_run=True)["changed"] == 1
+    for _, answer in stack.both("rotate", request):
+        assert answer.code == "Invalid" and "state machine" in answer.message
+    assert rotation.run(stack, "reseal", dry_run=True, **HINTS, **dialect)["changed"] == 1
     assert stack.invoke("get", {"name": "bad/ambiguous 0"}).code == "Integrity"
+    for changed in (1, 0):
+        assert rotation.run(stack, "reseal", **HINTS, **dialect)["changed"] == changed
+    assert stack.get("bad/ambiguous 0")["secret"] == "seventeen letters"
+    damaged = [n for n, why in rows.bad.items() if why in ("integrity", "malformed", "stripped")]
+    everything = [{"name": name, "dialect": "rucredstash-le32"} for name in damaged]
+    rotation.run(stack, "reseal", **HINTS, dialects=everything)
+    told = {name: why for (name, _), why in rotation.failures(stack, "reseal").items()}
+    for name in damaged:
+        assert told[name] == rows.bad[name]
+        version = next(key[1] for key in rows.rows if key[0] == name)
+        assert scan(stack.rows)[name, version] == rows.rows[name, version]
+    hint = {"contexts": [{"name": "bad/context", "context": {"not": "known"}}]}
+    request = {"action": "reseal", "name": "bad/context", **hint}
     for number, (_, answer) in enumerate(stack.both("rotate", request)):
         assert (answer.body["changed"], answer.body["skipped"]) == ((1, 0), (0, 1))[number]
-    assert stack.get("bad/ambiguous 0")["secret"] == "seventeen letters"
-    everything = {"dialects": [{"dialect": "rucredstash-le32"}]}
-    for name, reason in rows.bad.items():
-        if reason in ("integrity", "malformed", "stripped"):
-            answer = stack.invoke("rotate", {"action": "reseal", "name": name, **everything})
-            assert answer.body["reasons"] == {reason: 1}
-            version = next(key[1] for key in rows.rows if key[0] == name)
-            assert scan(stack.rows)[name, version] == rows.rows[name, version]
-    hint = {"contexts": [{"name": "bad/context", "context": {"not": "known"}}]}
-    assert stack.done("rotate", action="reseal", name="bad/context", **hint)["changed"] == 1
     assert stack.get("bad/context", context={"not": "known"})["secret"] == "s"
 
 
@@ -281,3 +288,133 @@ def test_a_dialect_that_contradicts_the_row_changes_nothing(rows, kms):
     rotation.run(stack, "reseal")
     for name in claims:
         assert stack.get(name)["secret"] == text
+
+
+def test_a_wrong_dialect_can_be_undone(rows):
+    """What a row was before it was sealed again is kept for the recovery window."""
+    stack, name = rows.stack, "bad/ambiguous 1"
+    before = rows.rows[name, f"{1:019}"]
+    say = lambda dialect: {"dialects": [{"name": name, "dialect": dialect}]}
+    assert rotation.run(stack, "reseal", **HINTS, **say("rucredstash-le32"))["changed"] == 1
+    assert stack.get(name)["secret"] != "seventeen letters"
+    (entry,) = stack.entries_of(name, "deleted#")
+    assert entry["before_reseal"] is True
+    assert {"name": name, **entry["row"]} == before
+    assert int(entry["ttl"]) == pytest.approx(time.time() + 30 * 24 * 3600, abs=600)
+    # It is no deleted version, nor is it resealed.
+    assert stack.invoke("restore", {"name": name}).code == "NotFound"
+    assert stack.invoke("restore", {"name": name, "version": 1}).code == "NotFound"
+    assert rotation.run(stack, "reseal", **HINTS)["changed"] == 0
+    assert stack.entries_of(name, "deleted#") == [entry]
+    back = {"name": name, "version": 1, "before_reseal": True}
+    for _, answer in stack.both("restore", {"name": name, "before_reseal": True}):
+        assert answer.code == "Invalid" and "`version`" in answer.message
+    for _, answer in stack.both("restore", back):
+        assert answer.code == "Exists" and "elete it first" in answer.message
+    stack.done("delete", name=name, version=1)
+    assert stack.done("restore", **back)["versions"] == [1]
+    assert stack.versions_of(name) == [before]
+    assert stack.invoke("restore", back).code == "NotFound"
+    assert rotation.run(stack, "reseal", **HINTS, **say("credstash"))["changed"] == 1
+    assert stack.get(name)["secret"] == "seventeen letters"
+    assert stack.verify(name) == {}
+    # And a forced delete takes all of it.
+    assert stack.done("delete", name=name, force=True)["versions"] == [1]
+    assert stack.entries_of(name, "deleted#") == stack.versions_of(name) == []
+
+
+def unpadded(stack, writer, name, *versions, **how):
+    """Rows whose versions are numbers as clients wrote them before 2016."""
+    for version in versions:
+        row = writer.row(name, f"value {version}", **how)
+        stack.rows.put_item(Item={**row, "version": str(version)})
+
+
+def labels(rows):
+    return [row["version"] for row in rows]
+
+
+def test_numbers_are_padded_and_the_same_version_is_current(stack, kms, name):
+    writer = Writer(kms, stack.key_arn)
+    unpadded(stack, writer, name, *range(2, 10))
+    # Under another data key, and with what it was before in the ledger.
+    unpadded(stack, writer, name, 1, digest="SHA")
+    assert stack.get(name)["secret"] == "value 9"
+    # Nothing that is put now could become current.
+    assert stack.invoke("put", {"name": name, "secret": "ten"}).code == "Exists"
+    rows = stack.versions_of(name)
+    dry = stack.done("reseal", action="reseal", name=name, dry_run=True)
+    assert (dry["changed"], dry["failed"]) == (9, 0), dry
+    assert stack.versions_of(name) == rows
+    report = stack.done("reseal", action="reseal", name=name)
+    assert (report["changed"], report["failed"]) == (9, 0), report
+    assert labels(stack.versions_of(name)) == [f"{version:019}" for version in range(1, 10)]
+    for version in range(1, 10):
+        got = stack.get(name, version=version)
+        assert (got["secret"], "dialect" in got) == (f"value {version}", False)
+    assert stack.get(name)["version"] == 9
+    told = [event["version"] for event in stack.history(name)]
+    assert sorted(told) == list(range(1, 10))
+    assert stack.put(name, "ten")["version"] == 10
+    (entry,) = stack.entries_of(name, "deleted#")
+    assert entry["before_reseal"] is True and entry["row"]["version"] == "1"
+    # It comes back where it was, and a forced delete of the version takes it, too.
+    stack.done("delete", name=name, version=1)
+    back = {"name": name, "version": 1, "before_reseal": True}
+    assert stack.done("restore", **back)["versions"] == [1]
+    assert labels(stack.versions_of(name))[-1] == "1"
+    assert stack.done("reseal", action="reseal", name=name)["reasons"] == {"order": 1}
+    assert stack.verify(name) == {}
+
+
+def test_what_was_sealed_unpadded_is_sealed_for_its_padded_number(stack, kms, name):
+    row = Writer(kms, stack.key_arn).row(name, "sealed", "nodecredstash")
+    row |= {"version": "7", "context": {}, "revision": Binary(b"0123456789abcdef")}
+    key = kms.decrypt(CiphertextBlob=base64.b64decode(row["key"]))["Plaintext"]
+    row["seal"] = seal_of(key, row)
+    stack.rows.put_item(Item=row)
+    assert stack.get(name)["secret"] == "sealed"
+    assert stack.done("reseal", action="reseal", name=name)["changed"] == 1
+    (after,) = stack.versions_of(name)
+    assert after["version"] == f"{7:019}" and after["seal"] == seal_of(key, after)
+    # The same ciphertext under the same data key.
+    for field in ("key", "contents", "hmac", "context", "revision"):
+        assert after[field] == row[field]
+    got = stack.get(name)
+    assert (got["secret"], got["version"]) == ("sealed", 7)
+    assert stack.entries_of(name, "deleted#") == []
+    assert stack.put(name, "next")["version"] == 8
+    # One whose seal does not hold is not given another.
+    damaged = {**row, "version": "9", "seal": row["seal"][::-1]}
+    stack.rows.put_item(Item=damaged)
+    report = stack.done("reseal", action="reseal", name=name)
+    assert (report["changed"], report["reasons"]) == (0, {"integrity": 1})
+    assert stack.versions_of(name)[-1] == damaged
+
+
+def test_what_padding_would_put_elsewhere_is_left_and_told(stack, kms, name):
+    writer = Writer(kms, stack.key_arn)
+    # As texts "2" is above "10": padded, the other one would be current.
+    unpadded(stack, writer, f"{name}/order", 2, 10)
+    for dry_run in (True, False):
+        request = {"action": "reseal", "name": f"{name}/order", "dry_run": dry_run}
+        report = stack.done("reseal", **request)
+        assert (report["changed"], report["reasons"]) == (1, {"order": 1})
+    assert labels(stack.versions_of(f"{name}/order")) == [f"{10:019}", "2"]
+    assert stack.get(f"{name}/order")["secret"] == "value 2"
+    # The padded number is another version's.
+    unpadded(stack, writer, f"{name}/exists", 7)
+    stack.rows.put_item(Item=writer.row(f"{name}/exists", "padded", version=7))
+    for dry_run in (True, False):
+        request = {"action": "reseal", "name": f"{name}/exists", "dry_run": dry_run}
+        report = stack.done("reseal", **request)
+        assert (report["changed"], report["reasons"]) == (1, {"exists": 1})
+    assert labels(stack.versions_of(f"{name}/exists")) == [f"{7:019}", "7"]
+    # What is deleted keeps its number, and comes back to its place.
+    unpadded(stack, writer, f"{name}/deleted", 3)
+    stack.done("delete", name=f"{name}/deleted")
+    assert stack.done("reseal", action="reseal", name=f"{name}/deleted")["changed"] == 1
+    (entry,) = stack.entries_of(f"{name}/deleted", "deleted#")
+    assert entry["row"]["version"] == "3" and "seal" in entry["row"]
+    stack.done("restore", name=f"{name}/deleted")
+    assert stack.get(f"{name}/deleted")["secret"] == "value 3"

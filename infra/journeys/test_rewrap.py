@@ -490,6 +490,7 @@ def test_what_was_moved_past_a_run_and_stays_as_it_is_counts_as_failed(kms, rows
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: part("all", number), begun["all"]))
         before = rotation.report(stack, "rewrap")
+        assert before["started_at"] <= before["progressed_at"] and "ended_at" not in before
         # One that no part of the first stage has seen, and one that was told of already.
         stack.rows.put_item(Item=foreign.row(unseen, "s"))
         for name in (seen, unseen):
@@ -503,6 +504,34 @@ def test_what_was_moved_past_a_run_and_stays_as_it_is_counts_as_failed(kms, rows
     for name in (seen, unseen):
         stack.done("restore", name=name)
         stack.rows.delete_item(Key={"name": name, "version": f"{1:019}"})
+
+
+def test_a_name_that_others_keep_moving_is_told_and_the_run_goes_on(rows, faults):
+    """Or it would never end. Step by step, as the state machine asks."""
+    stack, name = rows.stack, "moving/for ever"
+    stack.put(name, "s")
+    asked = {"action": "rewrap"}
+    begun = step(stack, "mover", "begin", input=asked, started_at=utc(time.time()))
+    # Each look at it takes longer than to move it there and back.
+    faults.set({"service": "kms", "operation": "ReEncrypt", "kind": "delay", "seconds": 1.5})
+
+    def part(number):
+        while not step(stack, "mover", "part", stage="moved", number=number, seconds=40)["done"]:
+            pass
+
+    with Writers(stack, [name]) as writers, ThreadPoolExecutor(8) as pool:
+        deadline = time.monotonic() + 30
+        while len(stack.history(name)) < 5:
+            assert time.monotonic() < deadline
+        list(pool.map(part, begun["moved"]))
+    faults.set()
+    assert writers.refused == []
+    assert rotation.failures(stack, "rewrap").get((name, None)) == "moving"
+    report = step(stack, "mover", "end")
+    assert report["state"] == "done" and report["reasons"]["moving"] >= 1
+    if not stack.versions_of(name):
+        stack.patiently("restore", name=name)
+    assert stack.get(name)["secret"] == "s"
 
 
 def test_then_all_legacy_rows_are_given_a_seal(rows, faults, nodecredstash_at, capsys):

@@ -1,5 +1,6 @@
 """A put with a token is done once, however often it is sent."""
 
+import hashlib
 import json
 import os
 import time
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from boto3.dynamodb.types import Binary
 from conftest import ACCOUNT, REGION, allow, client
 
 CALLERS = 50
@@ -51,7 +53,6 @@ def test_fifty_at_once_of_an_explicit_version(stack, name):
 @pytest.mark.parametrize(
     "change",
     [
-        {"name": "tokens/another"},
         {"comment": "another"},
         {"context": {"a": "b"}},
         {"ttl": 61},
@@ -69,7 +70,6 @@ def test_the_token_of_another_request_is_refused(stack, name, change):
         assert answer.status == (409 if origin == "http" else None)
         assert "token" in answer.message
     assert len(stack.versions_of(name)) == 1
-    assert stack.versions_of("tokens/another") == []
 
 
 @pytest.mark.parametrize("token", ["", "t" * 257, "ü" * 129, 5, None, ["t"]], ids=str)
@@ -118,9 +118,10 @@ def test_a_bundle_with_a_token(stack, name):
     turned = {**request, "secrets": dict(reversed(request["secrets"].items()))}
     again = stack.invoke("put", turned).body["secrets"]
     assert sorted(again, key=str) == sorted(first.body["secrets"], key=str)
+    # With other names it is another request, with a token of its own.
     fewer = {**request, "secrets": {f"{name}/1": "s"}}
-    assert stack.invoke("put", fewer).code == "Exists"
-    assert len(stack.versions_of(f"{name}/1")) == 1
+    assert [each["version"] for each in stack.done("put", **fewer)["secrets"]] == [2]
+    assert stack.invoke("put", request).body == first.body
 
 
 def test_an_event_that_a_schedule_delivers_twice_works_once(stack, iam, name):
@@ -162,3 +163,50 @@ def delivered(stack, name):
     """How many puts of this name the function has logged."""
     lines = stack.logs("put").splitlines()
     return sum(f'"name":"{name}"' in line and '"code":"OK"' in line for line in lines)
+
+
+def token_entries(stack, name):
+    """The entries that remember requests about this name."""
+    rows, more = [], {}
+    while True:
+        page = stack.entries.scan(ConsistentRead=True, **more)
+        rows += page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return [row for row in rows if row["entry"] == "token" and name in row["answer"]]
+        more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+def test_a_caller_of_other_names_cannot_use_up_or_probe_a_token(stack, caller, name):
+    """A caller limited to dev/* guesses the token of production's nightly put."""
+    dev, prod = f"{name}/dev/any", f"{name}/prod/db"
+    attacker = caller(f"PUT/secrets/{name}/dev/*")
+    request = {"secret": "s", "token": f"{name} nightly"}
+    guess = stack.by_http("put", {"name": dev, **request}, credentials=attacker)
+    assert (guess.code, guess.body["version"]) == ("OK", 1)
+    first = stack.invoke("put", {"name": prod, **request})
+    assert (first.code, first.body["version"]) == ("OK", 1), first
+    assert stack.invoke("put", {"name": prod, **request}).body == first.body
+    # The answer is the same whether production has used the token or not.
+    other = f"{name}/dev/other"
+    probe = stack.by_http("put", {"name": other, **request}, credentials=attacker)
+    assert (probe.code, probe.body["version"]) == ("OK", 1)
+    assert stack.by_http("put", {"name": prod, **request}, credentials=attacker).status == 403
+    assert len(stack.versions_of(prod)) == 1
+
+
+def test_a_request_sent_again_after_the_update_is_done_once(stack, name):
+    """Its entry lies under the key that earlier releases used: the hash of the token alone."""
+    token = f"{name} former"
+    request = {"name": name, "secret": "s", "token": token}
+    first = stack.invoke("put", request)
+    (entry,) = token_entries(stack, name)
+    stack.entries.delete_item(Key={"name": entry["name"], "entry": "token"})
+    former = f"/token/{hashlib.sha256(token.encode()).hexdigest()}"
+    assert entry["name"] != former
+    stack.entries.put_item(Item={**entry, "name": former})
+    assert stack.invoke("put", request).body == first.body
+    assert len(stack.versions_of(name)) == 1
+    # What another request left there refuses nobody.
+    stack.entries.put_item(Item={**entry, "name": former, "fingerprint": Binary(b"x" * 32)})
+    again = stack.invoke("put", request)
+    assert (again.code, again.body["version"]) == ("OK", 2)
