@@ -675,6 +675,18 @@ mod tests {
     }
 
     #[test]
+    fn a_request_for_one_name_takes_contexts_and_no_dialects() {
+        let contexts = r#"{"contexts": [{"name": "n", "context": {"a": "b"}}]}"#;
+        assert_eq!(code(fields(contexts).contexts()), "OK");
+        for dialects in [r#"[{"dialect": "credstash"}]"#, "[]", "1"] {
+            let request = format!(r#"{{"dialects": {dialects}}}"#);
+            assert_eq!(code(fields(&request).contexts()), "Invalid", "{dialects}");
+        }
+        // The input of the state machine has both.
+        assert_eq!(code(fields(r#"{"dialects": [{"dialect": "credstash"}]}"#).hints()), "OK");
+    }
+
+    #[test]
     fn a_field_given_twice_is_refused_wherever_it_comes_from() {
         assert_eq!(code(Fields::parse(r#"{"a":1,"a":1}"#)), "Invalid");
         let mut path_and_body = Fields::default();

@@ -541,3 +541,38 @@ fn grouped(changes: Vec<(Unit, Change)>) -> Vec<Vec<(Unit, Change)>> {
     }
     groups.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+
+    use super::*;
+    use crate::store::Item;
+
+    /// A row as it was read, by its version and its seal.
+    fn found(version: &str, seal: Option<&str>) -> Found {
+        let seal = seal.map(|seal| ("seal", seal));
+        let text = [("name", "n"), ("version", version), ("key", "AAAA")].into_iter().chain(seal);
+        let item = text.map(|(name, text)| (name.to_owned(), AttributeValue::S(text.to_owned())));
+        Found::of(Home::Live, View::Whole, item.collect::<Item>()).unwrap()
+    }
+
+    #[test]
+    fn a_mark_says_what_a_change_will_have_made_also_where_the_number_is_padded() {
+        let padded = "0000000000000000007";
+        let before = Unit::Version(found("7", None));
+        for version in ["7", padded] {
+            let after = Unit::Version(found(version, Some("seal")));
+            let change = Change::Row(found(version, Some("seal")).row());
+            assert_eq!(before.mark(Some(&change)), after.mark(None), "{version}");
+            assert_ne!(before.mark(None), after.mark(None));
+        }
+    }
+
+    #[test]
+    fn reasons_have_names_of_their_own() {
+        let reasons = [Reason::Order, Reason::Moving, Reason::Exists, Reason::Ambiguous];
+        let names: BTreeSet<_> = reasons.into_iter().map(Reason::as_str).collect();
+        assert_eq!(names, ["ambiguous", "exists", "moving", "order"].into());
+    }
+}
