@@ -51,12 +51,10 @@ impl Coffer {
             Unwrapped::Foreign | Unwrapped::Unusable(_) => return Ok(Plan::Fail(Reason::Foreign)),
             Unwrapped::Refused => return Ok(Plan::Fail(Reason::Integrity)),
         };
-        if envelope.open(&key).is_err() {
-            return Ok(Plan::Fail(Reason::Integrity));
-        }
+        let Ok(opened) = envelope.open(&key) else { return Ok(Plan::Fail(Reason::Integrity)) };
         let mut row = padded(found, row);
         row.remove("seal");
-        let Ok(row) = envelope::seal_over(&key, row) else {
+        let Ok(row) = envelope::seal_over(&key, &opened.secret, row) else {
             return Ok(Plan::Fail(Reason::Unsealable));
         };
         Ok(if row::fits(&row) {
