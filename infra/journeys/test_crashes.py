@@ -183,6 +183,7 @@ def test_a_forced_delete_goes_on_wherever_it_is_killed(stack, crashing, name):
         each = f"{name}/{point}"
         for number in range(3):
             stack.put(each, f"value {number}")
+        stack.done("policy", policy="put", name=each, days=1)
         stack.done("delete", name=each, version=2)
         first = crashing("delete", point, {"name": each, "force": True})
         live, kept = places(stack, each)
@@ -190,10 +191,12 @@ def test_a_forced_delete_goes_on_wherever_it_is_killed(stack, crashing, name):
         again = stack.invoke("delete", {"name": each, "force": True})
         assert again.code == ("OK" if live or kept else "NotFound")
         assert places(stack, each) == ([], [])
+        assert stack.invoke("policy", {"policy": "get", "name": each}).code == "NotFound"
         assert stack.verify(each) == {}
         if not crashed(first):
             break
-    assert point == 4
+    # What awaited recovery, what was live, and the policy.
+    assert point == 6
 
 
 def test_a_rewrap_goes_on_wherever_it_is_killed(stack, crashing, kms, name):

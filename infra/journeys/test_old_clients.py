@@ -103,14 +103,37 @@ def test_odd_versions_of_other_clients_are_got_listed_and_not_counted_on(
     # It sorts above every number, for everybody.
     assert stack.get(name)["version"] == "release-2"
     assert credstash("get", "-n", name)[1] == "v 0"
-    for origin, answer in stack.both("put", {"name": name, "secret": "next"}):
-        assert answer.code == "Exists"
+    for request in ({}, {"version": 1000}):
+        for _, answer in stack.both("put", {"name": name, "secret": "next", **request}):
+            assert answer.code == "Exists"
+            assert "another name" in answer.message and "elete" not in answer.message
     assert "not an int" in nodecredstash("incrementVersion", name=name)["error"]
     versions = stack.invoke("list", {"name": name}).body["versions"]
     assert [entry["version"] for entry in versions] == ["release-2", 7, 43, 42, 1, 0]
     for version in (0, 10**19, "release-1"):
         for _, answer in stack.both("get", {"name": f"{name}/other", "version": version}):
             assert answer.code == "Invalid"
+
+
+def test_a_put_below_the_highest_version_says_so(stack, name):
+    assert "current" not in stack.put(name, "five", version=5)
+    request = {"name": name, "secret": "three", "version": 3, "token": f"{name} 3"}
+    for _, answer in stack.both("put", request):
+        assert answer.code == "OK" and answer.body["current"] is False
+    assert "current" not in stack.put(name, "six")
+    # The same answer again, although version 3 is the highest by now.
+    for version in (5, 6):
+        stack.done("delete", name=name, version=version)
+    for _, answer in stack.both("put", request):
+        assert answer.code == "OK" and answer.body["current"] is False
+    assert stack.get(name)["secret"] == "three"
+    # An unpadded number sorts above the padded ones. The advice is to pad it, not to delete it.
+    sealed = stack.row(name, 3)
+    stack.rows.put_item(Item={**sealed, "version": "7"})
+    for more in ({}, {"version": 9}):
+        for _, answer in stack.both("put", {"name": name, "secret": "next", **more}):
+            assert answer.code == "Exists"
+            assert "action reseal" in answer.message and "elete" not in answer.message
 
 
 def test_old_clients_list_and_never_see_what_is_no_secret(stack, credstash, name):

@@ -14,7 +14,12 @@ import rotation
 from conftest import ACCOUNT, REGION, allow, client
 from legacy import Writer
 
-RULES = {"length": 20, "exclude_punctuation": True, "require_each_included_type": True}
+EACH = {"require_each_included_type": True}
+RULES = {"length": 20, "exclude_punctuation": True, **EACH}
+DIGITS = {"exclude_lowercase": True, "exclude_uppercase": True, "exclude_punctuation": True}
+PRINTABLE = string.ascii_letters + string.digits + string.punctuation
+# This leaves one value: A, as often as the length says.
+ALL_BUT_A = PRINTABLE.replace("A", "")
 
 
 def put_policy(stack, name, **fields):
@@ -36,6 +41,30 @@ def make_due(stack, name, ago=60):
         UpdateExpression="SET due = :due",
         ExpressionAttributeValues={":due": int(time.time()) - ago},
     )
+
+
+def store(stack, name, **attributes):
+    """Changes a policy in the ledger, past every check."""
+    stack.entries.update_item(
+        Key={"name": "/policies", "entry": f"policy#{name}"},
+        UpdateExpression="SET " + ", ".join(f"#{key} = :{key}" for key in attributes),
+        ExpressionAttributeNames={f"#{key}": key for key in attributes},
+        ExpressionAttributeValues={f":{key}": value for key, value in attributes.items()},
+    )
+
+
+def reasons(stack):
+    """A run, and what it could not renew."""
+    return {each["name"]: each["reason"] for each in rotation.run(stack, "renew")["failures"]}
+
+
+def is_suspended(stack, name):
+    """By both doors. A suspended policy shows no next time."""
+    answers = [answer.body for _, answer in stack.both("policy", {"policy": "get", "name": name})]
+    suspended = {answer.get("suspended", False) for answer in answers}
+    assert {"next_rotation_at" not in answer for answer in answers} == suspended
+    [suspended] = suspended
+    return suspended
 
 
 def told(stack, name):
@@ -85,12 +114,25 @@ def test_a_policy_is_put_got_and_cancelled_by_both_doors(stack, name):
         {"schedule": "at(2030-01-01T00:00:00)"},
         {"schedule": "rate(1 day)", "timezone": "Europe/Paris"},
         {"schedule": "cron(0 3 * * ? *)", "timezone": "Mars/Olympus"},
+        {"schedule": "cron(" + "*," * 200 + "* 3 * * ? *)"},
+        {"schedule": "cron(0 3 * * ? *)", "timezone": "U" * 257},
         {"days": 1, "generate": {"length": 0}},
+        {"days": 1, "generate": {"length": 19, **DIGITS}},
+        {"days": 1, "generate": {"exclude_characters": ALL_BUT_A}},
+        {"days": 1, "generate": {"exclude_characters": "0" * 257}},
+        {"days": 1, "generate": {"exclude_characters": string.digits, **EACH}},
+        {"days": 1, "generate": {"template": "{}"}},
+        {"days": 1, "generate": {"key": "password"}},
+        {"days": 1, "generate": {"template": "[]", "key": "password"}},
+        {"days": 1, "generate": {"template": "{", "key": "password"}},
+        {"days": 1, "generate": {"template": '{"a":1,"a":2}', "key": "password"}},
+        {"days": 1, "generate": {"template": "{}", "key": ""}},
+        {"days": 1, "generate": {"template": json.dumps({"a": "x" * 4096}), "key": "password"}},
         {"days": 1, "generate": {"symbols": True}},
         {"days": 1, "context": {"": "x"}},
         {"days": 1, "pl4nted": 1},
     ],
-    ids=str,
+    ids=lambda fields: str(fields)[:80],
 )
 def test_a_policy_that_cannot_be_is_refused(stack, name, fields):
     stack.put(name, "s")
@@ -184,6 +226,7 @@ def test_a_name_that_is_deleted_while_due_is_left_and_made_up_for_when_restored(
         rotation.run(stack, "renew")
     assert len(stack.versions_of(name)) == 2
     assert told(stack, name) == ["renew", "restore", "delete", "policy", "put"]
+    assert not is_suspended(stack, name)
     # For good, its policy goes with it: who puts the name anew has not asked for one.
     stack.done("delete", name=name, force=True)
     assert stack.invoke("policy", {"policy": "get", "name": name}).code == "NotFound"
@@ -260,6 +303,272 @@ def test_what_cannot_be_renewed_is_reported_and_stops_nobody(stack, name):
         stack.done("policy", policy="cancel", name=f"{name}/{each}")
 
 
+def test_a_policy_that_leaves_one_value_renews_nothing(stack, name):
+    """The right to put policies is not the right to choose a secret's value."""
+    stack.put(name, "s")
+    for _, answer in stack.both(
+        "policy",
+        {"policy": "put", "name": name, "days": 1, "generate": {"exclude_characters": ALL_BUT_A}},
+    ):
+        assert answer.code == "Invalid" and "64 bits" in answer.message
+    # As if it was put before there was a minimum, or written into the ledger by hand.
+    put_policy(stack, name, days=1)
+    store(stack, name, exclude_characters=ALL_BUT_A)
+    make_due(stack, name)
+    assert reasons(stack)[name] == "weak"
+    for dry_run in (True, False):
+        request = {"action": "renew", "name": name, "dry_run": dry_run}
+        for _, answer in stack.both("rotate", request):
+            assert answer.code == "Invalid" and "64 bits" in answer.message
+    assert stack.get(name)["secret"] == "s"
+    # It can be read and replaced.
+    shown = stack.done("policy", policy="get", name=name)
+    assert shown["generate"]["exclude_characters"] == ALL_BUT_A
+    put_policy(stack, name, days=1)
+    assert name not in reasons(stack)
+    assert stack.get(name)["version"] == 2
+
+
+def test_a_policy_ends_with_the_secret_that_it_was_put_for(stack, name):
+    """An ordinary delete, then somebody else puts the name again."""
+    stack.put(name, "ours")
+    put_policy(stack, name, days=1, generate=RULES)
+    make_due(stack, name)
+    stack.done("delete", name=name)
+    assert is_suspended(stack, name)
+    stack.put(name, "theirs")
+    assert is_suspended(stack, name)
+    assert reasons(stack)[name] == "suspended"
+    for dry_run in (True, False):
+        request = {"action": "renew", "name": name, "dry_run": dry_run}
+        for _, answer in stack.both("rotate", request):
+            assert answer.code == "Exists" and "Put the policy again" in answer.message
+    assert stack.get(name)["secret"] == "theirs"
+    # A restore of the old version alone does not change that.
+    stack.done("restore", name=name, version=1)
+    assert reasons(stack)[name] == "suspended"
+    # Put again, the same policy is theirs.
+    shown = put_policy(stack, name, days=1, generate=RULES)
+    assert "suspended" not in shown and moment(shown["next_rotation_at"]) > now()
+    assert not is_suspended(stack, name)
+    make_due(stack, name)
+    assert name not in reasons(stack)
+    assert stack.get(name)["version"] == 3
+    assert told(stack, name) == ["renew", "policy", "restore", "put", "delete", "policy", "put"]
+    assert stack.verify(name) == {}
+
+
+def test_a_forced_delete_removes_the_policy_of_its_own_life_only(stack, name):
+    for each in ("ours", "theirs"):
+        stack.put(f"{name}/{each}", "s")
+        put_policy(stack, f"{name}/{each}", days=1)
+        stack.done("delete", name=f"{name}/{each}")
+    # As if the name was put again, with a policy, right after the last version was gone.
+    store(stack, f"{name}/theirs", life=99)
+    for each in ("ours", "theirs"):
+        stack.done("delete", name=f"{name}/{each}", force=True)
+    assert stack.invoke("policy", {"policy": "get", "name": f"{name}/ours"}).code == "NotFound"
+    assert is_suspended(stack, f"{name}/theirs")
+    stack.done("policy", policy="cancel", name=f"{name}/theirs")
+
+
+def test_a_restore_brings_the_policy_of_its_life_back_and_no_other(stack, name):
+    stack.put(name, "ours")
+    due = put_policy(stack, name, days=1)["next_rotation_at"]
+    stack.done("delete", name=name)
+    stack.done("restore", name=name)
+    assert not is_suspended(stack, name)
+    assert stack.done("policy", policy="get", name=name)["next_rotation_at"] == due
+    # One version of two is deleted and restored: the life is the same.
+    stack.put(name, "ours, too")
+    stack.done("delete", name=name, version=2)
+    assert not is_suspended(stack, name)
+    stack.done("restore", name=name, version=2)
+    assert not is_suspended(stack, name)
+    assert stack.done("rotate", action="renew", name=name)["version"] == 3
+    # Deleted, put by somebody else, deleted and restored: the life is theirs.
+    stack.done("delete", name=name)
+    stack.put(name, "theirs")
+    stack.done("delete", name=name)
+    stack.done("restore", name=name)
+    assert stack.get(name)["secret"] == "theirs"
+    assert is_suspended(stack, name)
+    assert stack.invoke("rotate", {"action": "renew", "name": name}).code == "Exists"
+    assert stack.verify(name) == {}
+
+
+@pytest.mark.parametrize("by", ["old client", "put"])
+def test_a_policy_ends_with_an_old_clients_delete(stack, credstash, name, by):
+    """It writes no event."""
+    stack.put(name, "ours")
+    put_policy(stack, name, days=1)
+    make_due(stack, name)
+    code, _, err = credstash("delete", name)
+    assert code == 0, err
+    assert name not in reasons(stack)
+    assert is_suspended(stack, name)
+    if by == "put":
+        stack.put(name, "theirs")
+    else:
+        code, _, err = credstash("put", "-k", stack.key_arn, name, "theirs")
+        assert code == 0, err
+    assert reasons(stack)[name] == "suspended"
+    assert is_suspended(stack, name)
+    assert stack.invoke("rotate", {"action": "renew", "name": name}).code == "Exists"
+    assert stack.get(name)["secret"] == "theirs"
+    put_policy(stack, name, days=1, context={})
+    assert not is_suspended(stack, name)
+    version = stack.done("rotate", action="renew", name=name)["version"]
+    # Coffer gives no number twice, whatever old clients do.
+    assert version == (3 if by == "put" else 2) and len(stack.get(name)["secret"]) == 32
+    assert stack.verify(name) == {}
+
+
+def test_what_an_old_client_puts_in_between_ends_nothing(stack, credstash, name):
+    stack.put(name, "ours")
+    put_policy(stack, name, days=1, context={})
+    make_due(stack, name)
+    code, _, err = credstash("put", "-k", stack.key_arn, "-v", "2", name, "by hand")
+    assert code == 0, err
+    assert not is_suspended(stack, name)
+    assert name not in reasons(stack)
+    assert stack.get(name)["version"] == 3
+    # The same if that version is deleted again.
+    code, _, err = credstash("put", "-k", stack.key_arn, "-v", "4", name, "by hand")
+    assert code == 0, err
+    stack.done("delete", name=name, version=4)
+    assert not is_suspended(stack, name)
+    assert stack.verify(name) == {}
+
+
+@pytest.mark.parametrize("version", [f"{1:019}", "1"], ids=["padded", "unpadded"])
+def test_a_reseal_ends_nothing(stack, kms, name, version):
+    """A row with an old digest gets another MAC, and an unpadded one another version."""
+    row = Writer(kms, stack.key_arn).row(name, "s", digest="MD5")
+    stack.rows.put_item(Item={**row, "version": version})
+    put_policy(stack, name, days=1, context={})
+    assert stack.done("reseal", action="reseal", name=name)["changed"] == 1
+    [resealed] = stack.versions_of(name)
+    assert resealed["version"] == f"{1:019}" and resealed["hmac"] != row["hmac"]
+    assert not is_suspended(stack, name)
+    assert stack.done("rotate", action="renew", name=name)["version"] == 2
+    assert not is_suspended(stack, name)
+    assert stack.verify(name) == {}
+
+
+def test_a_policy_ends_when_its_secret_expires(stack, name):
+    stack.put(name, "ours", ttl=4)
+    put_policy(stack, name, days=1)
+    make_due(stack, name)
+    end = int(stack.row(name)["expires_at"])
+    while time.time() <= end:
+        time.sleep(0.1)
+    # It counts as deleted, whether DynamoDB has removed it yet or not.
+    assert name not in reasons(stack)
+    assert len(stack.versions_of(name)) <= 1
+    assert is_suspended(stack, name)
+    by_hand = stack.invoke("rotate", {"action": "renew", "name": name})
+    assert by_hand.code in ("Exists", "NotFound")
+    answer = stack.invoke("policy", {"policy": "put", "name": name, "days": 1})
+    assert answer.code in ("Expired", "NotFound")
+    stack.put(name, "theirs")
+    assert reasons(stack)[name] == "suspended"
+    assert stack.get(name)["secret"] == "theirs"
+    stack.done("policy", policy="cancel", name=name)
+    assert stack.verify(name) == {}
+
+
+def test_a_policy_from_before_there_were_lives_goes_on(stack, name):
+    """After an update in place, neither events nor policies have the attributes."""
+    for each in ("kept", "anew"):
+        stack.put(f"{name}/{each}", "s")
+        put_policy(stack, f"{name}/{each}", days=1)
+    # One of the two was deleted and put again before the update.
+    for each, more in (("kept", {}), ("anew", {"state": "anew"})):
+        for entry in stack.entries_of(f"{name}/{each}"):
+            old = {key: entry[key] for key in entry if key not in ("life", "newest")}
+            stack.entries.put_item(Item={**old, **more})
+        stack.entries.update_item(
+            Key={"name": "/policies", "entry": f"policy#{name}/{each}"},
+            UpdateExpression="REMOVE life",
+        )
+        make_due(stack, f"{name}/{each}")
+    failed = reasons(stack)
+    assert f"{name}/kept" not in failed and failed[f"{name}/anew"] == "suspended"
+    assert stack.get(f"{name}/kept")["version"] == 2
+    assert stack.get(f"{name}/anew")["version"] == 1
+    put_policy(stack, f"{name}/anew", days=1)
+    assert stack.done("rotate", action="renew", name=f"{name}/anew")["version"] == 2
+
+
+def test_policies_of_any_size_do_not_stop_the_others(stack, name):
+    """A schedule of 60 KB expands to 34 MB."""
+    large = "cron(" + "*," * 30_000 + "* 3 * * ? *)"
+    changes = {
+        **{f"schedule {number}": {"schedule": large} for number in range(5)},
+        "zone": {"schedule": "cron(0 3 * * ? *)", "timezone": "U" * 60_000},
+        "rules": {"exclude_characters": "0" * 60_000},
+        "context": {"context": {"k": "v" * 60_000}},
+        "template": {"template": json.dumps({"a": "x" * 60_000}), "template_key": "password"},
+    }
+    for each in ("a fine one", *changes, "z fine one"):
+        stack.put(f"{name}/{each}", "s")
+        put_policy(stack, f"{name}/{each}", days=1)
+        store(stack, f"{name}/{each}", due=int(time.time()) - 60, **changes.get(each, {}))
+    failed = reasons(stack)
+    for each in changes:
+        assert failed[f"{name}/{each}"] == "unreadable"
+        answer = stack.invoke("policy", {"policy": "get", "name": f"{name}/{each}"})
+        assert answer.code == "Malformed"
+        stack.done("policy", policy="cancel", name=f"{name}/{each}")
+    for each in ("a fine one", "z fine one"):
+        assert stack.get(f"{name}/{each}")["version"] == 2
+
+
+def test_a_json_secret_is_renewed_by_a_template_and_by_nothing_else(stack, name):
+    template = '{"user": "admin", "port": 5432, "hosts": ["a", "b"]}'
+    first = '{"user":"admin","password":"old"}'
+    stack.put(name, first, context={"app": "web"})
+    put_policy(stack, name, days=1)
+    make_due(stack, name)
+    assert reasons(stack)[name] == "json"
+    for _, answer in stack.both("rotate", {"action": "renew", "name": name}):
+        assert answer.code == "Invalid" and "`generate.template`" in answer.message
+    assert stack.get(name, context={"app": "web"})["secret"] == first
+    rules = {**RULES, "template": template, "key": "password"}
+    for _, answer in stack.both(
+        "policy", {"policy": "put", "name": name, "days": 1, "generate": rules}
+    ):
+        assert answer.code == "OK" and answer.body["generate"] == rules
+    assert name not in reasons(stack)
+    renewed = stack.get(name, context={"app": "web"})
+    value = json.loads(renewed["secret"])
+    assert renewed["version"] == 2
+    assert list(value) == ["user", "port", "hosts", "password"]
+    assert len(value["password"]) == 20 and value["password"].isalnum()
+    del value["password"]
+    assert value == json.loads(template)
+    # The next one follows a value that a renewal made.
+    assert stack.done("rotate", action="renew", name=name)["version"] == 3
+    assert stack.verify(name) == {}
+
+
+def test_a_template_is_for_put_too(stack, name):
+    # Characters that JSON escapes, and a field that the template already has.
+    only = PRINTABLE.replace('"', "").replace("\\", "")
+    rules = {"length": 40, "exclude_characters": only, "key": "b"}
+    request = {"generate": {**rules, "template": '{"a": "1", "b": "old", "c": null}'}}
+    for _, answer in stack.both("put", {"name": name, **request, "token": name}):
+        assert answer.code == "OK" and "secret" not in answer.body
+    assert len(stack.versions_of(name)) == 1
+    value = json.loads(stack.get(name)["secret"])
+    assert list(value) == ["a", "b", "c"] and set(value["b"]) <= {'"', "\\"}
+    assert len(value["b"]) == 40 and (value["a"], value["c"]) == ("1", None)
+    # With another template it is another request.
+    other = {"generate": {**rules, "template": "{}"}}
+    assert stack.invoke("put", {"name": name, **other, "token": name}).code == "Exists"
+
+
 def test_an_old_client_reads_what_was_renewed(stack, credstash, nodecredstash, name):
     stack.put(name, "s", context={"app": "web"})
     put_policy(stack, name, days=1)
@@ -284,7 +593,8 @@ def test_a_renewal_costs_what_the_readme_says(stack, faults, name):
     nothing, all_ = counted([]), counted(names)
     more = {call: all_[call] - nothing.get(call, 0) for call in all_}
     assert more["kms:GenerateDataKey"] == 20
-    assert more["dynamodb:Query"] == 3 * 20
+    # The newest version and the end of the ledger, once to plan and once to write.
+    assert more["dynamodb:Query"] == 4 * 20
     # And one for each page, with the marks of what it is to change.
     assert 20 < more["dynamodb:TransactWriteItems"] <= 20 + 3
 

@@ -137,11 +137,16 @@ def test_generated_values_keep_their_rules(stack, name):
         {"length": 3, "require_each_included_type": True},
         {"exclude_lowercase": 1},
         {"exclude_characters": string.printable},
+        {"exclude_characters": "0" * 257},
+        {"exclude_characters": string.digits, "require_each_included_type": True},
+        {"length": 3},
+        {"template": "{}"},
+        {"template": "[]", "key": "password"},
         {"symbols": True},
         [],
         32,
     ],
-    ids=str,
+    ids=lambda rules: str(rules)[:80],
 )
 def test_rules_that_cannot_be_kept_are_refused(stack, name, rules):
     for _, answer in stack.both("put", {"name": name, "generate": rules}):

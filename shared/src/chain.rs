@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
+use crate::life::Identity;
 use crate::moment::Moment;
 use crate::name::{Label, Name, Version};
 use crate::row::{Attribute, Row, canonical};
@@ -120,6 +121,19 @@ pub struct Change {
     pub state: State,
     /// Until when what is deleted can be restored; none for any other change.
     pub recoverable_until: Option<Moment>,
+    /// Which row is the newest live version after it.
+    pub newest: Newest,
+}
+
+/// What an event records of the newest live version of its name: see [`crate::life`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Newest {
+    /// The same as the event before it; nothing if the last version was deleted.
+    Kept,
+    /// It is this row.
+    Is(Identity),
+    /// It is this row, and this event begins a life of the name.
+    Begins(Identity),
 }
 
 /// The end of a chain: what the next entry has to hold.
@@ -131,11 +145,23 @@ pub struct Tail {
     pub highest: Option<Version>,
     /// How the name stands.
     pub state: State,
+    /// The number of the event that began the current life of the name; 0 for a life that is
+    /// older than this attribute.
+    pub life: u64,
+    /// Which row was the newest live version after that entry; none if there was none, or if it
+    /// is not known.
+    pub newest: Option<Identity>,
     hash: Vec<u8>,
     ttl: Option<Moment>,
 }
 
 impl Tail {
+    /// The end of a chain of three events.
+    #[cfg(test)]
+    pub(crate) fn standing(state: State, life: u64, newest: Option<Identity>) -> Self {
+        Self { sequence: 3, state, life, newest, ..Self::default() }
+    }
+
     /// The end of a chain by its newest entry and its head, whichever is newer. A bundle writes
     /// entries without their heads, so a head may lag; retention takes entries, so it may be all
     /// there is. `None` where one of them cannot be read.
@@ -172,6 +198,8 @@ impl Tail {
             ttl: moment(row, "previous_ttl"),
             highest: highest(row),
             state: State::of(row),
+            life: life(row)?,
+            newest: newest(row),
         })
     }
 
@@ -182,6 +210,8 @@ impl Tail {
             ttl: moment(row, "ttl"),
             highest: highest(row),
             state: State::of(row),
+            life: life(row)?,
+            newest: newest(row),
         })
     }
 
@@ -211,10 +241,19 @@ impl Tail {
         let number = |moment: Moment| Attribute::Number(moment.unix().to_string());
         let ttl = self.end(ttl);
         let numbers = change.versions.iter().filter_map(Label::number).filter_map(Version::new);
+        let sequence = self.sequence + 1;
+        let (life, newest) = match &change.newest {
+            _ if change.state == State::Deleted => (self.life, None),
+            Newest::Kept => (self.life, self.newest.clone()),
+            Newest::Is(identity) => (self.life, Some(identity.clone())),
+            Newest::Begins(identity) => (sequence, Some(identity.clone())),
+        };
         let mut tail = Self {
-            sequence: self.sequence + 1,
+            sequence,
             highest: numbers.chain(self.highest).max(),
             state: change.state,
+            life,
+            newest,
             ttl,
             hash: Vec::new(),
         };
@@ -271,6 +310,12 @@ impl Tail {
         if let Some(state) = self.state.as_str() {
             row.insert("state".to_owned(), Attribute::Text(state.to_owned()));
         }
+        if self.life > 0 {
+            row.insert("life".to_owned(), Attribute::Number(self.life.to_string()));
+        }
+        if let Some(newest) = &self.newest {
+            row.insert("newest".to_owned(), Attribute::Text(newest.as_str().to_owned()));
+        }
     }
 
     fn hold(&self, row: &mut Row) {
@@ -297,6 +342,15 @@ fn sequence(row: &Row) -> Option<u64> {
 
 fn highest(row: &Row) -> Option<Version> {
     row.get("highest")?.text()?.parse().ok().and_then(Version::new)
+}
+
+/// 0 if the attribute is absent; `None` if it is not a number.
+fn life(row: &Row) -> Option<u64> {
+    row.get("life").map_or(Some(0), |life| life.integer()?.try_into().ok())
+}
+
+fn newest(row: &Row) -> Option<Identity> {
+    row.get("newest").and_then(Attribute::text).map(Identity::stored)
 }
 
 fn moment(row: &Row, name: &str) -> Option<Moment> {
@@ -461,8 +515,14 @@ mod tests {
     }
 
     fn put(versions: Vec<Label>) -> Change {
-        let state = State::Live;
-        Change { act: Act::Put, versions, forced: false, state, recoverable_until: None }
+        Change {
+            act: Act::Put,
+            versions,
+            forced: false,
+            state: State::Live,
+            recoverable_until: None,
+            newest: Newest::Kept,
+        }
     }
 
     /// Puts whose entries would end at these times if each were alone, and their head.
@@ -480,6 +540,10 @@ mod tests {
         (rows, head)
     }
 
+    fn identity(version: u64) -> Identity {
+        Identity::stored(format!("{version:019}#0123456789abcdef"))
+    }
+
     /// Ten puts; the entries before `expired` have had their time.
     fn chain(expired: usize, headless: bool) -> (Vec<Row>, Row) {
         let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
@@ -487,7 +551,11 @@ mod tests {
         let mut rows = Vec::new();
         for version in 1..=10_u64 {
             let versions = vec![Label::from(Version::new(version).unwrap())];
-            let change = put(versions);
+            let newest = match version {
+                1 => Newest::Begins(identity(version)),
+                _ => Newest::Is(identity(version)),
+            };
+            let change = Change { newest, ..put(versions) };
             let ttl = if rows.len() < expired { LONG_AGO } else { NOW + 1_000 };
             let (row, next) = tail.follow(&name(), &change, &caller, Some(at(ttl)), headless);
             rows.push(row);
@@ -551,12 +619,56 @@ mod tests {
         for (attribute, value) in [
             ("highest", Attribute::Text("9".repeat(19))),
             ("state", Attribute::Text("anew".to_owned())),
+            ("life", Attribute::Number("2".to_owned())),
+            ("newest", Attribute::Text("1#0".to_owned())),
             ("previous_ttl", Attribute::Number("1".to_owned())),
         ] {
             let mut edited = head.clone();
             edited.insert(attribute.to_owned(), value);
             assert_eq!(faults(&rows, Some(&edited)), [(HEAD.to_owned(), Fault::Altered)]);
         }
+    }
+
+    #[test]
+    fn an_entry_and_its_head_say_the_same_of_a_life() {
+        let (rows, head) = chain(0, false);
+        for row in [&rows[9], &head] {
+            let tail = Tail::of(std::slice::from_ref(row)).unwrap();
+            assert_eq!((tail.life, tail.newest), (1, Some(identity(10))));
+        }
+    }
+
+    #[test]
+    fn a_delete_ends_a_life_and_a_restore_resumes_it() {
+        let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
+        let (rows, head) = chain(0, false);
+        let mut tail = Tail::of(&[head, rows[9].clone()]).unwrap();
+        for (act, state, newest, expected) in [
+            (Act::Policy, State::Live, Newest::Kept, (1, Some(10))),
+            (Act::Delete, State::Live, Newest::Is(identity(9)), (1, Some(9))),
+            (Act::Delete, State::Deleted, Newest::Kept, (1, None)),
+            (Act::Restore, State::Live, Newest::Is(identity(8)), (1, Some(8))),
+            (Act::Delete, State::Deleted, Newest::Kept, (1, None)),
+            (Act::Put, State::Anew, Newest::Begins(identity(11)), (16, Some(11))),
+            (Act::Renew, State::Anew, Newest::Is(identity(12)), (16, Some(12))),
+        ] {
+            let change = Change { act, state, newest, ..put(Vec::new()) };
+            let (row, next) = tail.follow(&name(), &change, &caller, None, false);
+            tail = next;
+            let (life, newest) = expected;
+            assert_eq!((tail.life, tail.newest.clone()), (life, newest.map(identity)), "{act:?}");
+            assert_eq!(Tail::of(&[row]), Some(tail.clone()));
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_older_than_lives_is_of_life_0() {
+        let (rows, _) = chain(0, false);
+        let mut old = rows[9].clone();
+        old.remove("life");
+        old.remove("newest");
+        let tail = Tail::of(&[old]).unwrap();
+        assert_eq!((tail.life, tail.newest), (0, None));
     }
 
     #[test]
@@ -698,11 +810,8 @@ mod tests {
         let (rows, head) = chain(0, true);
         assert_eq!(faults(&rows, None), []);
         assert_eq!(faults(&rows, Some(&head)), []);
-        let (_, older) = {
-            let (rows, _) = chain(0, true);
-            let tail = Tail::of(&rows[3..4]).unwrap();
-            (rows, tail.to_head(&name()))
-        };
+        // Of these very rows: those of another chain may be a second younger.
+        let older = Tail::of(&rows[3..4]).unwrap().to_head(&name());
         assert_eq!(faults(&rows, Some(&older)), []);
         assert_eq!(Tail::of(&[older, rows[9].clone()]).unwrap().sequence, 10);
     }

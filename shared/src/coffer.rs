@@ -17,6 +17,7 @@ pub mod list;
 mod once;
 mod pad;
 mod patience;
+mod place;
 pub mod policy;
 pub mod put;
 mod renew;

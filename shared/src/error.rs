@@ -52,6 +52,12 @@ pub enum Error {
     /// The name was renewed by another at the same moment.
     #[error("This name was renewed by another request at the same moment. List its versions.")]
     Renewed,
+    /// The rotation policy belongs to an earlier life of the name.
+    #[error(
+        "The rotation policy of this name is suspended: the secret that it was put for was deleted \
+         or has expired. Put the policy again once the name has a value that it may replace."
+    )]
+    Suspended,
     /// The version carries no seal, and this stack opens sealed versions only.
     #[error(
         "This version carries no seal, and this stack refuses legacy rows. Rotate the name with \
@@ -179,7 +185,7 @@ impl Error {
             Self::Malformed(_) => (400, "Malformed"),
             Self::Forbidden(_) => (403, "Forbidden"),
             Self::NotFound(_) => (404, "NotFound"),
-            Self::Exists(_) | Self::Renewed => (409, "Exists"),
+            Self::Exists(_) | Self::Renewed | Self::Suspended => (409, "Exists"),
             Self::Expired => (410, "Expired"),
             Self::TooLarge(_) => (413, "TooLarge"),
             Self::Integrity | Self::Foreign | Self::Unreadable | Self::Unsealed => {
@@ -215,6 +221,7 @@ mod tests {
             (Error::Unsealed, "Integrity", 500),
             (Error::Unreadable, "Integrity", 500),
             (Error::Renewed, "Exists", 409),
+            (Error::Suspended, "Exists", 409),
             (unavailable, "Unavailable", 503),
             (Error::several([("a".to_owned(), Error::Expired)]), "Expired", 410),
         ] {

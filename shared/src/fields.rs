@@ -17,6 +17,7 @@ use crate::generate::{Class, Rules};
 use crate::moment::Moment;
 use crate::name::Name;
 use crate::secret::Secret;
+use crate::template::Template;
 
 /// The fields of one request, wherever they came from.
 #[derive(Default)]
@@ -509,10 +510,10 @@ impl Fields {
 
     /// The rules of a value to be generated: `generate`, an object with `length`,
     /// `exclude_characters`, `exclude_lowercase`, `exclude_uppercase`, `exclude_numbers`,
-    /// `exclude_punctuation` and `require_each_included_type`.
+    /// `exclude_punctuation`, `require_each_included_type`, and `template` with `key`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything else, or what [`Rules::new`] refuses.
+    /// [`Error::Invalid`] for anything else, or what [`Rules::new`] or [`Template::new`] refuses.
     pub fn rules(&mut self) -> Result<Option<Rules>, Error> {
         let Some(mut fields) = self.object("generate", "generate.")? else { return Ok(None) };
         let length = fields.number("length")?.unwrap_or(Rules::DEFAULT_LENGTH);
@@ -524,8 +525,14 @@ impl Fields {
             }
         }
         let require_each = fields.flag("require_each_included_type")?;
+        let template = match (fields.text("template")?, fields.text("key")?) {
+            (None, None) => None,
+            (Some(text), Some(key)) => Some(Template::new(text, key)?),
+            _ => return Err(fields.wrong("template", "goes with `key`. Give both, or neither")),
+        };
         fields.finish()?;
-        Rules::new(length, &classes, &excluded, require_each).map(Some)
+        let rules = Rules::new(length, &classes, &excluded, require_each)?;
+        Ok(Some(rules.within(template)))
     }
 
     /// A secret as text. Taken from a body only: what is in a URL ends up in logs.
@@ -860,6 +867,17 @@ mod tests {
         let mut query = Fields::default();
         query.add_query("secret", "hunter2".to_owned()).unwrap();
         assert_eq!(code(query.secret("secret")), "Invalid");
+    }
+
+    #[test]
+    fn rules_have_a_template_and_its_key_or_neither() {
+        let rules = |generate: &str| fields(&format!(r#"{{"generate":{generate}}}"#)).rules();
+        let with = rules(r#"{"template":"{}","key":"password"}"#).unwrap().unwrap();
+        assert_eq!(with.template().map(Template::key), Some("password"));
+        assert!(rules("{}").unwrap().unwrap().template().is_none());
+        for half in [r#"{"template":"{}"}"#, r#"{"key":"k"}"#, r#"{"template":{},"key":"k"}"#] {
+            assert_eq!(code(rules(half)), "Invalid", "{half}");
+        }
     }
 
     #[test]

@@ -7,9 +7,10 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::row::{Attribute, Row};
 use crate::secret::Secret;
+use crate::template::Template;
 
 /// Which values may be generated. The rules and the four classes are those of AWS Secrets
-/// Manager's `GetRandomPassword`.
+/// Manager's `GetRandomPassword`, the template those of its `GenerateSecretString`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     length: usize,
@@ -17,6 +18,8 @@ pub struct Rules {
     require_each: bool,
     /// The classes and the characters that were excluded, to tell the rules as they were given.
     excluded: (Vec<Class>, String),
+    /// The JSON object that the value becomes a field of, if any.
+    template: Option<Template>,
 }
 
 /// A class of characters.
@@ -56,13 +59,37 @@ impl Rules {
     pub const MAX_LENGTH: u64 = 4096;
     /// How many characters there are if nothing is said.
     pub const DEFAULT_LENGTH: u64 = 32;
+    /// The most bytes that `exclude_characters` may have.
+    pub const MAX_EXCLUDED_BYTES: usize = 256;
+    /// The fewest possible values of a policy, in bits.
+    pub const MIN_POLICY_BITS: f64 = 64.0;
+    /// The fewest possible values of a single put: those of a code of six digits.
+    pub const MIN_VALUES: f64 = 1_000_000.0;
 
     /// `length` characters of the given classes, less the `excluded` characters; with
-    /// `require_each`, at least one of each class that has any left.
+    /// `require_each`, at least one of each class.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where no value can satisfy the rules.
+    /// [`Error::Invalid`] where no value can satisfy the rules, or `excluded` is too long.
     pub fn new(
+        length: u64,
+        classes: &[Class],
+        excluded: &str,
+        require_each: bool,
+    ) -> Result<Self, Error> {
+        let rules = Self::build(length, classes, excluded, require_each)?;
+        if require_each && rules.classes.len() < classes.len() {
+            return Err(Error::invalid(
+                "`generate.exclude_characters` excludes every character of a class that \
+                 `require_each_included_type` requires. Exclude the class, or fewer characters.",
+            ));
+        }
+        Ok(rules)
+    }
+
+    /// As [`Rules::new`], but a required class without characters is ignored. Older policies in
+    /// ledgers have such rules.
+    fn build(
         length: u64,
         classes: &[Class],
         excluded: &str,
@@ -70,6 +97,11 @@ impl Rules {
     ) -> Result<Self, Error> {
         if !(1..=Self::MAX_LENGTH).contains(&length) {
             return Err(Error::invalid("`generate.length` is 1 to 4096."));
+        }
+        if excluded.len() > Self::MAX_EXCLUDED_BYTES {
+            return Err(Error::invalid(
+                "`generate.exclude_characters` has at most 256 bytes. Name each character once.",
+            ));
         }
         let left = |class: &Class| -> Vec<u8> {
             let allowed = |byte: &u8| class.has(*byte) && !excluded.contains(char::from(*byte));
@@ -85,8 +117,76 @@ impl Rules {
         if require_each && length < classes.len() {
             return Err(Error::invalid("`generate.length` is too short to require each class."));
         }
-        Ok(Self { length, classes, require_each, excluded: (absent, excluded.to_owned()) })
+        let excluded = (absent, excluded.to_owned());
+        Ok(Self { length, classes, require_each, excluded, template: None })
     }
+
+    /// The same rules, with the value as a field of a JSON object.
+    #[must_use]
+    pub fn within(self, template: Option<Template>) -> Self {
+        Self { template, ..self }
+    }
+
+    /// The JSON object that the value becomes a field of, if any.
+    #[must_use]
+    pub fn template(&self) -> Option<&Template> {
+        self.template.as_ref()
+    }
+
+    /// The number of values that satisfy the rules, as a logarithm to base 2:
+    ///
+    /// ```text
+    /// log2 Σ (-1)^|S| · (n - |∪S|)^length, over the sets S of required classes
+    /// ```
+    ///
+    /// where n is the number of all characters. (Inclusion and exclusion; the classes are
+    /// disjoint.) All values are equally likely, so this is their entropy.
+    #[must_use]
+    pub fn bits(&self) -> f64 {
+        let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        let (all, length) = (count(self.classes.iter().map(Vec::len).sum()), count(self.length));
+        let required = if self.require_each { self.classes.as_slice() } else { &[] };
+        // The share of all values that satisfies the rules. n^length itself does not fit an f64.
+        let mut part = 0.0;
+        for subset in 0..1_u32 << required.len() {
+            let missing = required.iter().enumerate().filter(|(index, _)| subset >> index & 1 == 1);
+            let missing = count(missing.map(|(_, class)| class.len()).sum());
+            let sign = if subset.count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
+            part += sign * ((all - missing) / all).powf(length);
+        }
+        (length * all.log2() + part.log2()).max(0.0)
+    }
+
+    /// Whether there are enough values for a policy.
+    #[must_use]
+    pub fn is_strong(&self) -> bool {
+        self.bits() + Self::ROUNDED >= Self::MIN_POLICY_BITS
+    }
+
+    /// Whether a policy may hold these rules.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] below [`Rules::MIN_POLICY_BITS`].
+    pub fn check_policy(&self) -> Result<(), Error> {
+        if self.is_strong() { Ok(()) } else { Err(weak_policy()) }
+    }
+
+    /// Whether a value may be put that is drawn by these rules.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] below [`Rules::MIN_VALUES`].
+    pub fn check_put(&self) -> Result<(), Error> {
+        if self.bits() + Self::ROUNDED >= Self::MIN_VALUES.log2() {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "`generate` allows too few values: it needs at least 1000000, as a code of six digits \
+             has. Use a larger `length`, or exclude fewer characters.",
+        ))
+    }
+
+    /// A bound on the rounding error of [`Rules::bits`].
+    const ROUNDED: f64 = 1e-6;
 
     /// What `generate` gives if nothing is said.
     ///
@@ -109,6 +209,8 @@ impl Rules {
             exclude_numbers: excluded(Class::Numbers),
             exclude_punctuation: excluded(Class::Punctuation),
             require_each_included_type: self.require_each.then_some(true),
+            template: self.template.as_ref().map(Template::text),
+            key: self.template.as_ref().map(Template::key),
         }
     }
 
@@ -126,10 +228,20 @@ impl Rules {
             let characters = Attribute::Text(characters.clone());
             row.insert("exclude_characters".to_owned(), characters);
         }
+        row.extend(self.template_row());
         row
     }
 
-    /// The rules that [`Rules::to_row`] gave; none where a row has no such rules.
+    fn template_row(&self) -> impl Iterator<Item = (String, Attribute)> {
+        let parts = self.template.as_ref().map(|template| {
+            [("template", template.text()), ("template_key", template.key())]
+                .map(|(name, text)| (name.to_owned(), Attribute::Text(text.to_owned())))
+        });
+        parts.into_iter().flatten()
+    }
+
+    /// Reads what [`Rules::to_row`] wrote; `None` if a row has no such rules, or larger ones than
+    /// are accepted.
     #[must_use]
     pub fn of_row(row: &Row) -> Option<Self> {
         let set = |field: &str| row.get(field).is_some_and(Attribute::is_set);
@@ -138,17 +250,26 @@ impl Rules {
         let length = u64::try_from(row.get("length")?.integer()?).ok()?;
         let characters = row.get("exclude_characters").and_then(Attribute::text);
         let each = set("require_each_included_type");
-        Self::new(length, &classes, characters.unwrap_or_default(), each).ok()
+        let rules = Self::build(length, &classes, characters.unwrap_or_default(), each).ok()?;
+        let text = |name: &str| row.get(name).map(Attribute::text);
+        let template = match (text("template"), text("template_key")) {
+            (None, None) => None,
+            (Some(text), Some(key)) => Some(Template::new(text?.to_owned(), key?.to_owned()).ok()?),
+            _ => return None,
+        };
+        Some(rules.within(template))
     }
 
     /// What can be seen of the rules, so that two requests can be compared.
     pub(crate) fn visible(&self) -> Row {
         let classes = self.classes.join(&b'\n');
-        Row::from([
+        let mut row = Row::from([
             ("length".to_owned(), Attribute::Number(self.length.to_string())),
             ("classes".to_owned(), Attribute::Bytes(classes)),
             ("require_each".to_owned(), Attribute::Flag(self.require_each)),
-        ])
+        ]);
+        row.extend(self.template_row());
+        row
     }
 
     /// Draws a value, uniformly from all that satisfy the rules: whole values are drawn until one
@@ -166,6 +287,10 @@ impl Rules {
             fill(&mut value, &alphabet, &mut random);
             let complete = || self.classes.iter().all(|c| value.iter().any(|b| c.contains(b)));
             if !self.require_each || complete() {
+                let mut value = match &self.template {
+                    Some(template) => template.filled(&value),
+                    None => value,
+                };
                 return Ok(Secret::new(std::mem::take(&mut value)));
             }
         }
@@ -188,6 +313,18 @@ pub struct Shown<'a> {
     exclude_punctuation: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     require_each_included_type: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+}
+
+/// The error for rules of a policy that allow too few values.
+pub(crate) fn weak_policy() -> Error {
+    Error::invalid(
+        "The `generate` rules of this policy allow too few values: they need at least 64 bits, as \
+         11 letters and digits have. Use a larger `length`, or exclude fewer characters.",
+    )
 }
 
 fn fill(value: &mut [u8], alphabet: &[u8], random: &mut impl Rng) {
@@ -208,6 +345,10 @@ mod tests {
     const ALL: [Class; 4] =
         [Class::Lowercase, Class::Uppercase, Class::Numbers, Class::Punctuation];
 
+    fn template() -> Template {
+        Template::new(r#"{"user":"admin"}"#.to_owned(), "password".to_owned()).unwrap()
+    }
+
     fn drawn(rules: &Rules) -> Vec<u8> {
         rules.draw().unwrap().into_bytes()
     }
@@ -217,6 +358,7 @@ mod tests {
         for rules in [
             Rules::new(32, &ALL, "", false).unwrap(),
             Rules::new(9, &ALL[1..3], "0Oé", true).unwrap(),
+            Rules::new(9, &ALL, "", false).unwrap().within(Some(template())),
         ] {
             assert_eq!(Rules::of_row(&rules.to_row()), Some(rules));
         }
@@ -242,6 +384,114 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Two digits and one letter of each case: few enough values to count them all.
+    #[test]
+    fn the_bits_are_those_of_the_values_that_can_be_drawn() {
+        let few = "23456789bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ";
+        for length in 1..=6_u32 {
+            for each in [false, true] {
+                let Ok(rules) = Rules::new(length.into(), &ALL[..3], few, each) else { continue };
+                let alphabet = rules.classes.concat();
+                assert_eq!(alphabet.len(), 4);
+                let satisfies = |mut number: u32| {
+                    let mut value = Vec::new();
+                    for _ in 0..length {
+                        value.push(alphabet[(number % 4) as usize]);
+                        number /= 4;
+                    }
+                    let complete = |class: &Vec<u8>| value.iter().any(|b| class.contains(b));
+                    !each || rules.classes.iter().all(complete)
+                };
+                let count = (0..4_u32.pow(length)).filter(|number| satisfies(*number)).count();
+                let expected = f64::from(u32::try_from(count).unwrap()).log2();
+                assert!((rules.bits() - expected).abs() < 1e-9, "{length} {each} {count}");
+            }
+        }
+        assert!(Rules::new(4096, &ALL, "", true).unwrap().bits() > 26_000.0);
+        assert!(Rules::plain().unwrap().bits() > 200.0);
+    }
+
+    #[test]
+    fn rules_of_a_policy_have_64_bits() {
+        let all_but = |kept: char| -> String {
+            (b'!'..=b'~').map(char::from).filter(|each| *each != kept).collect()
+        };
+        // 32 times the same letter.
+        let one = Rules::new(32, &ALL, &all_but('A'), false).unwrap();
+        assert_eq!(drawn(&one), b"A".repeat(32));
+        assert_eq!(one.check_policy().unwrap_err().code().name, "Invalid");
+        assert!(one.check_put().is_err());
+        let digits = |length| Rules::new(length, &[Class::Numbers], "", false).unwrap();
+        assert!(digits(19).check_policy().is_err() && digits(20).check_policy().is_ok());
+        let hex =
+            Rules::new(16, &ALL[..3], "ghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", false);
+        assert!(hex.unwrap().check_policy().is_ok(), "64 bits to the bit");
+        let eleven = Rules::new(11, &ALL[..3], "", false).unwrap();
+        assert!(eleven.check_policy().is_ok() && Rules::plain().unwrap().check_policy().is_ok());
+    }
+
+    #[test]
+    fn a_value_that_is_put_is_one_of_a_million() {
+        let digits = |length| Rules::new(length, &[Class::Numbers], "", false).unwrap();
+        assert_eq!(digits(5).check_put().unwrap_err().code().name, "Invalid");
+        assert!(digits(6).check_put().is_ok());
+        assert!(Rules::new(4, &ALL[..2], "", true).unwrap().check_put().is_ok());
+    }
+
+    #[test]
+    fn a_required_class_that_is_emptied_is_refused_but_read() {
+        let (digits, letters) = ("0123456789", "abcdefghijklmnopqrstuvwxyz");
+        let error = Rules::new(32, &ALL, digits, true).unwrap_err();
+        assert!(error.to_string().contains("`require_each_included_type`"), "{error}");
+        assert!(Rules::new(32, &ALL, digits, false).is_ok());
+        assert!(Rules::new(32, &ALL[1..], letters, true).is_ok(), "it is not included");
+        let mut stored = Rules::new(32, &ALL, digits, false).unwrap().to_row();
+        stored.insert("require_each_included_type".to_owned(), Attribute::Flag(true));
+        let read = Rules::of_row(&stored).unwrap();
+        assert!(read.require_each && drawn(&read).len() == 32);
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_when_given_and_when_read() {
+        let (fits, large) = ("0".repeat(256), "0".repeat(257));
+        let rules = Rules::new(32, &ALL, &fits, false).unwrap();
+        assert!(Rules::new(32, &ALL, &large, false).is_err());
+        let with = |name: &str, value: &str| {
+            let mut row = rules.clone().within(Some(template())).to_row();
+            row.insert(name.to_owned(), Attribute::Text(value.to_owned()));
+            Rules::of_row(&row)
+        };
+        assert!(with("exclude_characters", &fits).is_some());
+        assert!(with("exclude_characters", &large).is_none());
+        let object = format!("{{\"a\":\"{}\"}}", "x".repeat(4096));
+        for (name, value) in
+            [("template", object.as_str()), ("template", "[]"), ("template_key", &"k".repeat(257))]
+        {
+            assert!(with(name, value).is_none(), "{name}");
+        }
+        let mut half = rules.within(Some(template())).to_row();
+        half.remove("template");
+        assert!(Rules::of_row(&half).is_none());
+    }
+
+    #[test]
+    fn a_value_is_drawn_into_its_template() {
+        let rules = Rules::new(20, &ALL, "", true).unwrap().within(Some(template()));
+        let read: BTreeMap<String, String> = serde_json::from_slice(&drawn(&rules)).unwrap();
+        assert_eq!((read["user"].as_str(), read["password"].len()), ("admin", 20));
+        let shown = serde_json::to_value(rules.shown()).unwrap();
+        let expected = serde_json::json!({
+            "length": 20,
+            "require_each_included_type": true,
+            "template": r#"{"user":"admin"}"#,
+            "key": "password",
+        });
+        assert_eq!(shown, expected);
+        let plain = rules.clone().within(None);
+        assert_ne!(plain.visible(), rules.visible());
+        assert!(!plain.visible().contains_key("template"));
     }
 
     #[test]

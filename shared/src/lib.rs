@@ -11,9 +11,9 @@
 //!
 //! | room | what it is for | what it may not know |
 //! |---|---|---|
-//! | [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`], [`digest`] | the words, right once made | AWS |
+//! | [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`], [`template`], [`digest`] | the words, right once made | AWS |
 //! | [`row`], [`envelope`] | rows, sealed and opened; pure functions | AWS, async, tables |
-//! | [`chain`] | what was done to a name, entry by entry; pure functions | AWS, async, tables |
+//! | [`chain`], [`life`] | what was done to a name, entry by entry, and since when it lives; pure functions | AWS, async, tables |
 //! | [`keys`] | data keys from KMS | DynamoDB, the layout of a row's ciphertext |
 //! | [`store`] | rows in DynamoDB, live and in the ledger | KMS, plaintext |
 //! | [`pause`], [`pace`] | the time between two tries, and between two calls | what is tried |
@@ -40,6 +40,7 @@ pub mod fields;
 pub mod generate;
 pub mod keys;
 pub mod lambda;
+pub mod life;
 mod memory;
 pub mod moment;
 pub mod name;
@@ -49,3 +50,4 @@ pub mod row;
 pub mod schedule;
 pub mod secret;
 pub mod store;
+pub mod template;

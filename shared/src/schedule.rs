@@ -40,6 +40,8 @@ impl Eq for Schedule {}
 impl Schedule {
     /// The most days between two times: ten years.
     pub const MAX_DAYS: u64 = 3650;
+    /// The most bytes that an expression or the name of a time zone may have.
+    pub const MAX_BYTES: usize = 256;
 
     /// Reads an expression. `zone` is an IANA name, for `cron` alone; UTC if none.
     ///
@@ -60,6 +62,13 @@ impl Schedule {
     }
 
     fn read(text: &str, zone: Option<&str>) -> Result<Self, Error> {
+        // Before parsing, which expands an expression to more than 500 times its size.
+        if text.len() > Self::MAX_BYTES || zone.is_some_and(|zone| zone.len() > Self::MAX_BYTES) {
+            return Err(Error::invalid(
+                "`schedule` and `timezone` have at most 256 bytes each. Use ranges and steps in \
+                 place of lists.",
+            ));
+        }
         let inner = |word: &str| text.strip_prefix(word)?.strip_prefix('(')?.strip_suffix(')');
         let kind = if let Some(rate) = inner("rate") {
             if zone.is_some() {
@@ -417,6 +426,24 @@ mod tests {
         assert!(Schedule::new("cron(0 0 * * ? *)", Some("Mars/Olympus")).is_err());
         assert!(Schedule::new("rate(1 day)", Some("Europe/Paris")).is_err());
         assert!(Schedule::every(0).is_err() && Schedule::every(3651).is_err());
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_when_given_and_when_read() {
+        let padded = |bytes: usize| {
+            let list = "*,".repeat(bytes);
+            format!("cron({}* 0 * * ? *)", &list[..bytes - "cron(* 0 * * ? *)".len()])
+        };
+        for (text, zone, taken) in [
+            (padded(255).as_str(), None, true),
+            (padded(257).as_str(), None, false),
+            // This one expands to 34 MB.
+            (padded(60_001).as_str(), None, false),
+            ("cron(0 3 * * ? *)", Some("U".repeat(257).as_str()), false),
+        ] {
+            assert_eq!(Schedule::new(text, zone).is_ok(), taken, "{}", text.len());
+            assert_eq!(Schedule::stored(text, zone).is_some(), taken, "{}", text.len());
+        }
     }
 
     /// Minute by minute over both changes of 2026 in New York: the next time is after now, and

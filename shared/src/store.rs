@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Select};
 
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::life::{Identity, Top};
 use crate::moment::Moment;
 use crate::name::{Label, Name, Prefix, Reach, Revision};
 use crate::row::{Attribute, Row};
@@ -29,7 +30,10 @@ const NAMES: &str = "names";
 const REVISION: &str = "revision";
 
 /// What a version says of itself that the next one may have from it.
-const DESCRIBED: &[&str] = &["comment", "context", "name", "seal", "version"];
+const DESCRIBED: &[&str] =
+    &["comment", "context", "expires_at", "hmac", "json", "name", "seal", "version"];
+/// The identity of a version, and whether it has expired.
+const TOP: &[&str] = &["expires_at", "hmac", "name", "version"];
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -54,6 +58,11 @@ impl Live {
     fn of(item: Item) -> Option<Self> {
         let label = Label::stored(item.get("version")?.as_s().ok()?);
         Some(Self { label, item })
+    }
+
+    /// The identity of the row.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        identity_of(&self.item)
     }
 
     /// The row.
@@ -144,6 +153,33 @@ impl Store {
         let items = self.send(query, None).await?.0;
         let label = |item: Item| item.get("version")?.as_s().ok().map(Label::stored);
         Ok(items.into_iter().filter_map(label).collect())
+    }
+
+    /// The `count` highest versions, highest first, strongly consistent: no ciphertext, no key.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn tops(&self, name: &Name, count: i32) -> Result<Vec<Top>, Error> {
+        let query = self.query(name).consistent_read(true).scan_index_forward(false).limit(count);
+        let items = self.send(ledger::only(TOP, query), None).await?.0;
+        Ok(items.into_iter().filter_map(|item| Top::of(&row_of(item))).collect())
+    }
+
+    /// The version with this identity, if it is live, strongly consistent.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn top(&self, name: &Name, identity: &Identity) -> Result<Option<Top>, Error> {
+        let version = AttributeValue::S(identity.version().to_owned());
+        let query = self
+            .query(name)
+            .key_condition_expression("#name = :name AND #version = :version")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":version", version)
+            .consistent_read(true);
+        let items = self.send(ledger::only(TOP, query), None).await?.0;
+        let tops = items.into_iter().filter_map(|item| Top::of(&row_of(item)));
+        Ok(tops.into_iter().find(|top| top.identity == *identity))
     }
 
     /// The lowest versions, lowest first, at most `count` of them and 1 MB, strongly consistent;
@@ -378,6 +414,12 @@ async fn scanned(
         .await
         .map_err(|error| Error::from(Failure::of("dynamodb:Scan", resource, &error)))?;
     Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
+}
+
+/// The identity of an item, without a copy of its value.
+fn identity_of(item: &Item) -> Option<Identity> {
+    let part = |name: &str| item.get(name).map(|value| (name.to_owned(), value.clone()));
+    Identity::of(&row_of(["version", "hmac"].into_iter().filter_map(part).collect()))
 }
 
 fn item_of(row: Row) -> Item {

@@ -19,6 +19,9 @@ pub(crate) struct Shown<'a> {
     next_rotation_at: Option<Moment>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_rotated_at: Option<Moment>,
+    /// True where the secret that it was put for is gone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    suspended: bool,
 }
 
 impl<'a> From<&'a Rotation> for Shown<'a> {
@@ -29,8 +32,9 @@ impl<'a> From<&'a Rotation> for Shown<'a> {
             timezone: rotation.schedule.zone(),
             generate: rotation.rules.shown(),
             context: rotation.context.as_ref().map(coffer::context::Context::pairs),
-            next_rotation_at: rotation.due,
+            next_rotation_at: rotation.due.filter(|_| !rotation.suspended),
             last_rotated_at: rotation.renewed_at,
+            suspended: rotation.suspended,
         }
     }
 }

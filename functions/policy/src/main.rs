@@ -79,7 +79,7 @@ fn put(fields: &mut Fields) -> Result<Rotation, Error> {
         None => Rules::plain()?,
     };
     let context = fields.optional_context("context")?;
-    Ok(Rotation::new(name, schedule, rules, context))
+    Rotation::new(name, schedule, rules, context)
 }
 
 fn main() -> ExitCode {

@@ -1,7 +1,8 @@
 //! delete: versions leave the live table, for the ledger and its recovery window or for good.
 
-use crate::chain::{Act, Caller, Change, State, Tail};
+use crate::chain::{Act, Caller, Change, Newest, State, Tail};
 use crate::error::Error;
+use crate::life::{Top, newest_after_delete};
 use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::pause::Pause;
@@ -51,8 +52,8 @@ pub struct Deleted {
 
 /// How many versions one transaction moves, each in two writes, beside its event and the head.
 pub(super) const MOVED: i32 = 49;
-/// How many versions one transaction removes, beside its event, the head and a policy.
-const REMOVED: i32 = 97;
+/// How many versions one transaction removes, beside its event and the head.
+const REMOVED: i32 = 98;
 
 impl Coffer {
     /// Deletes one version or all. The oldest go first, each transaction with its event, and the
@@ -108,7 +109,7 @@ impl Coffer {
             let labels = batch.labels();
             let change = Change {
                 recoverable_until: Some(end),
-                ..change(&tail, labels.clone(), false, batch.last)
+                ..batch.change(&tail, labels.clone(), false)
             };
             let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
             if told == Committed::Done {
@@ -143,10 +144,6 @@ impl Coffer {
                 for live in &batch.rows {
                     transaction.remove_version(store, live.item());
                 }
-                // Nothing is left to renew, and whoever puts the name anew did not ask for it.
-                if batch.last && name.check().is_ok() {
-                    transaction.remove_policy(store, name);
-                }
                 (batch.labels(), true)
             } else {
                 buried.truncate(usize::try_from(REMOVED).unwrap_or(usize::MAX));
@@ -161,12 +158,23 @@ impl Coffer {
                     pause.wait().await?;
                     continue;
                 }
+                // This also completes a delete that was interrupted after its last version.
+                if version.is_none() && tail.sequence > 0 {
+                    remove_policy(store, name, tail.life).await?;
+                }
                 break;
             }
-            let change = change(&tail, labels.clone(), true, live && batch.last);
+            let change = if live {
+                batch.change(&tail, labels.clone(), true)
+            } else {
+                change(labels.clone(), true, tail.state, Newest::Kept)
+            };
             let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
             if told == Committed::Done {
                 versions.extend(labels);
+                if live && batch.last {
+                    remove_policy(store, name, tail.life).await?;
+                }
                 if live && (batch.last || version.is_some()) {
                     break;
                 }
@@ -199,9 +207,28 @@ impl Coffer {
     }
 }
 
-fn change(tail: &Tail, versions: Vec<Label>, forced: bool, last: bool) -> Change {
-    let state = if last { State::Deleted } else { tail.state };
-    Change { act: Act::Delete, versions, forced, state, recoverable_until: None }
+fn change(versions: Vec<Label>, forced: bool, state: State, newest: Newest) -> Change {
+    Change { act: Act::Delete, versions, forced, state, recoverable_until: None, newest }
+}
+
+/// Removes the policy of a secret that is gone for good. If this is interrupted, a suspended policy
+/// remains, which renews nothing. It is a transaction of its own because the role may delete
+/// policies but not put them, and IAM checks every key of a transaction.
+async fn remove_policy(store: &Store, name: &Name, life: u64) -> Result<(), Error> {
+    // No other name has a policy.
+    if name.check().is_err() {
+        return Ok(());
+    }
+    let mut pause = Pause::default();
+    loop {
+        let mut transaction = Transaction::default();
+        transaction.remove_policy(store, name, life);
+        match store.commit(transaction).await? {
+            // Refused: the name was put again and has a new policy.
+            Committed::Done | Committed::Refused(_) => return Ok(()),
+            Committed::Conflict => pause.wait().await?,
+        }
+    }
 }
 
 /// The live rows that the next transaction is about.
@@ -209,6 +236,8 @@ struct Batch {
     rows: Vec<Live>,
     /// Whether no version is left without them.
     last: bool,
+    /// The highest version that remains, if a single version is deleted.
+    left: Option<Top>,
 }
 
 impl Batch {
@@ -226,11 +255,20 @@ impl Batch {
             let kept = if more { rows.len().saturating_sub(1).max(1) } else { rows.len() };
             let last = !more && kept <= most;
             rows.truncate(kept.min(most));
-            return Ok(Self { rows, last });
+            return Ok(Self { rows, last, left: None });
         };
-        let (found, highest) = tokio::try_join!(store.live(name, label), store.highest(name, 2))?;
-        let last = found.is_some() && highest.len() == 1;
-        Ok(Self { rows: found.into_iter().collect(), last })
+        let (found, tops) = tokio::try_join!(store.live(name, label), store.tops(name, 2))?;
+        let last = found.is_some() && tops.len() == 1;
+        let left = tops.into_iter().find(|top| top.label != *label);
+        Ok(Self { rows: found.into_iter().collect(), last, left })
+    }
+
+    /// The event of a delete of these rows.
+    fn change(&self, tail: &Tail, labels: Vec<Label>, forced: bool) -> Change {
+        let state = if self.last { State::Deleted } else { tail.state };
+        let deleted: Vec<_> = self.rows.iter().filter_map(Live::identity).collect();
+        let newest = newest_after_delete(tail, &deleted, self.left.as_ref());
+        change(labels, forced, state, newest)
     }
 
     fn labels(&self) -> Vec<Label> {

@@ -66,24 +66,34 @@ impl Once {
         if known.fingerprint != self.fingerprint {
             return None;
         }
-        let stored = self.names.iter().map(|name| {
-            let (version, revision) = known.answer.get(name.as_str())?.split_once(' ')?;
-            Some(Stored {
-                name: name.clone(),
-                version: Version::new(version.parse().ok()?)?,
-                revision: Revision::stored(revision.as_bytes())?,
-            })
-        });
-        stored.collect()
+        let remembered = |name: &Name| Stored::remembered(name, known.answer.get(name.as_str())?);
+        self.names.iter().map(remembered).collect()
     }
 
     pub(super) fn entry(&self, stored: &[Stored], now: Moment) -> Row {
-        let answer = stored.iter().map(|stored| {
-            let Stored { name, version, revision } = stored;
-            (name.as_str().to_owned(), format!("{} {}", version.number(), revision.as_str()))
-        });
+        let answer = stored
+            .iter()
+            .map(|stored| (stored.name.as_str().to_owned(), stored.to_be_remembered()));
         let fingerprint = self.fingerprint.clone();
         self.key.entry(&Remembered { fingerprint, answer: answer.collect() }, now)
+    }
+}
+
+impl Stored {
+    /// `VERSION REVISION`, and a third word if the version was below the highest.
+    fn to_be_remembered(&self) -> String {
+        let below = if self.current == Some(false) { " below" } else { "" };
+        format!("{} {}{below}", self.version.number(), self.revision.as_str())
+    }
+
+    fn remembered(name: &Name, answer: &str) -> Option<Self> {
+        let mut words = answer.split(' ');
+        Some(Self {
+            name: name.clone(),
+            version: Version::new(words.next()?.parse().ok()?)?,
+            revision: Revision::stored(words.next()?.as_bytes())?,
+            current: words.next().map(|_| false),
+        })
     }
 }
 
@@ -187,6 +197,18 @@ mod tests {
     fn a_token_is_not_shown() {
         let token: Token = "predictable".parse().unwrap();
         assert_eq!(format!("{token:?}"), "Token(..)");
+    }
+
+    #[test]
+    fn what_is_remembered_is_answered_again() {
+        let name: Name = "n".parse().unwrap();
+        for (current, remembered) in [(None, "7 0a1b"), (Some(false), "7 0a1b below")] {
+            let stored = Stored::remembered(&name, remembered).unwrap();
+            assert_eq!((stored.version.number(), stored.revision.as_str()), (7, "0a1b"));
+            assert_eq!(stored.current, current);
+            assert_eq!(stored.to_be_remembered(), remembered);
+        }
+        assert!(Stored::remembered(&name, "7").is_none());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::chain::{Act, Caller, Change as Told};
 use crate::envelope::{self, Envelope};
 use crate::error::Error;
 use crate::keys::Unwrapped;
+use crate::life::newest_after_rewrite;
 use crate::name::{Label, Name};
 use crate::pause::Pause;
 use crate::row::{self, Attribute, Row};
@@ -118,6 +119,7 @@ impl Coffer {
                 forced: false,
                 state: tail.state,
                 recoverable_until: None,
+                newest: newest_after_rewrite(&tail, [(&found.row(), row)]),
             };
             match self.tell(store, transaction, &name, &tail, &told, caller).await {
                 Ok(Committed::Done) => return Ok(Applied::Changed),

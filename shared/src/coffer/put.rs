@@ -3,13 +3,13 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
-use crate::chain::{Act, Caller, Change, State, Tail};
+use crate::chain::{Act, Caller};
 use crate::context::Context;
 use crate::envelope;
 use crate::error::Error;
 use crate::generate::Rules;
 use crate::moment::Moment;
-use crate::name::{Label, Name, Revision, Version};
+use crate::name::{Name, Revision, Version};
 use crate::pause::Pause;
 use crate::row::{self, Attribute, Row};
 use crate::secret::{DataKey, Secret};
@@ -17,9 +17,10 @@ use crate::store::Store;
 use crate::store::ledger::Token;
 use crate::store::transaction::{Committed, Transaction};
 
+use super::Coffer;
 use super::once::Once;
+use super::place::{Place, place};
 use super::policy::Rotation;
-use super::{Coffer, not_found};
 
 /// A secret to be put.
 #[derive(Debug)]
@@ -77,6 +78,9 @@ pub struct Stored {
     pub version: Version,
     /// The random mark by which this very write can be told from any other.
     pub revision: Revision,
+    /// False if a higher version was there already, so that this one is not the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<bool>,
 }
 
 impl Coffer {
@@ -97,7 +101,8 @@ impl Coffer {
     /// # Errors
     /// [`Error::Exists`] where a version asked for is taken, the highest version is one that
     /// cannot be counted on from, or the token was another request's; [`Error::TooLarge`],
-    /// [`Error::Invalid`], [`Error::Unavailable`]; [`Error::Unreadable`].
+    /// [`Error::Invalid`], also for rules that allow too few values; [`Error::Unavailable`];
+    /// [`Error::Unreadable`].
     pub async fn put(
         &self,
         puts: Vec<Put>,
@@ -111,7 +116,8 @@ impl Coffer {
     ///
     /// # Errors
     /// As [`Coffer::put`]; with a policy [`Error::Renewed`] where it is not what was read any
-    /// more, and [`Error::NotFound`] where the name has no version to follow.
+    /// more, [`Error::NotFound`] where the name has no version to follow, and
+    /// [`Error::Suspended`] if the policy belongs to an earlier life of the name.
     pub(super) async fn write(
         &self,
         puts: Vec<Put>,
@@ -120,12 +126,11 @@ impl Coffer {
         caller: &Caller,
     ) -> Result<Vec<Stored>, Error> {
         let store = self.ledger()?;
-        let follows = rotation.is_some();
         // Each is two writes, and the token is one.
         if puts.len() * 2 + usize::from(token.is_some()) > Transaction::MAX_WRITES {
             return Err(Error::too_many_secrets());
         }
-        let act = if follows { Act::Renew } else { Act::Put };
+        let act = if rotation.is_some() { Act::Renew } else { Act::Put };
         let once = token.map(|token| Once::new(&token, act, &puts));
         let known = async {
             match &once {
@@ -136,7 +141,7 @@ impl Coffer {
         let drafts = async {
             let several = puts.len() > 1;
             let drafts = iter(puts.into_iter().enumerate()).map(|(index, put)| async move {
-                let draft = Box::pin(self.draft(store, put, follows)).await;
+                let draft = Box::pin(self.draft(store, put, rotation)).await;
                 draft.map_err(|error| at(index, several, error))
             });
             drafts.buffered(Self::PREPARED).try_collect::<Vec<_>>().await
@@ -186,7 +191,11 @@ impl Coffer {
             let stale = &stale;
             drafts = iter(drafts.into_iter().enumerate())
                 .map(|(index, draft)| async move {
-                    if stale.contains(&index) { draft.refreshed(store).await } else { Ok(draft) }
+                    if stale.contains(&index) {
+                        draft.refreshed(store, rotation).await
+                    } else {
+                        Ok(draft)
+                    }
                 })
                 .buffered(Self::PREPARED)
                 .try_collect()
@@ -195,10 +204,18 @@ impl Coffer {
     }
 
     /// Draws or takes the value, and gets all that its first try needs.
-    async fn draft(&self, store: &Store, put: Put, follows: bool) -> Result<Draft, Error> {
+    async fn draft(
+        &self,
+        store: &Store,
+        put: Put,
+        rotation: Option<&Rotation>,
+    ) -> Result<Draft, Error> {
         let secret = match put.value {
             Value::Given(secret) => secret,
-            Value::Generated(rules) => rules.draw()?,
+            Value::Generated(rules) => {
+                rules.check_put()?;
+                rules.draw()?
+            }
         };
         if secret.len() > Self::MAX_VALUE {
             return Err(Error::TooLarge(
@@ -211,13 +228,12 @@ impl Coffer {
         let revision = Revision::random()?;
         let description = describe(&put.name, &revision, &put.context, put.comment, expires_at);
         let (place, data_key) = tokio::try_join!(
-            place(store, &put.name, put.version, follows),
+            place(store, &put.name, put.version, rotation),
             self.keys()?.generate(&put.context)
         )?;
-        let (tail, version) = place;
         let seal = Seal { secret, description };
         let (name, asked) = (put.name, put.version);
-        Ok(Draft { name, revision, seal, data_key, asked, follows, version, tail })
+        Ok(Draft { name, revision, seal, data_key, asked, place })
     }
 
     /// The transaction of all drafts, as they stand.
@@ -236,15 +252,11 @@ impl Coffer {
         let mut transaction = Transaction::default();
         let (mut stored, mut heads, mut bytes) = (Vec::new(), Vec::new(), 0);
         for draft in drafts {
-            let row = draft.seal.as_version(draft.version, &draft.data_key);
+            let Place { tail, version, .. } = &draft.place;
+            let row = draft.seal.as_version(*version, &draft.data_key);
             let row = row.map_err(|error| at(stored.len(), drafts.len() > 1, error))?;
-            let state = match draft.tail.state {
-                State::Live => State::Live,
-                State::Deleted | State::Anew => State::Anew,
-            };
-            let versions = vec![Label::from(draft.version)];
-            let change = Change { act, versions, forced: false, state, recoverable_until: None };
-            let (event, tail) = draft.tail.follow(&draft.name, &change, caller, ttl, headless);
+            let change = draft.place.change(act, &row);
+            let (event, tail) = tail.follow(&draft.name, &change, caller, ttl, headless);
             let head = tail.to_head(&draft.name);
             bytes += [&row, &event, &head].into_iter().map(row::size).sum::<usize>();
             transaction.put_version(store, row);
@@ -265,7 +277,7 @@ impl Coffer {
         }
         let now = Moment::now();
         let policy = rotation.zip(drafts.first()).map(|(rotation, draft)| {
-            let row = rotation.renewed(draft.tail.sequence + 1, now);
+            let row = rotation.renewed(draft.place.tail.sequence + 1, now);
             transaction.put_policy(store, row, Some(rotation.sequence));
             transaction.len() - 1
         });
@@ -289,22 +301,24 @@ struct Draft {
     seal: Seal,
     data_key: (DataKey, Vec<u8>),
     asked: Option<Version>,
-    /// Whether there has to be a version that it follows.
-    follows: bool,
-    version: Version,
-    tail: Tail,
+    place: Place,
 }
 
 impl Draft {
     /// The same at the place where it goes now.
-    async fn refreshed(self, store: &Store) -> Result<Self, Error> {
-        let (tail, version) = place(store, &self.name, self.asked, self.follows).await?;
-        Ok(Self { version, tail, ..self })
+    async fn refreshed(self, store: &Store, rotation: Option<&Rotation>) -> Result<Self, Error> {
+        let place = place(store, &self.name, self.asked, rotation).await?;
+        Ok(Self { place, ..self })
     }
 
     fn stored(&self) -> Stored {
-        let Self { name, version, revision, .. } = self;
-        Stored { name: name.clone(), version: *version, revision: revision.clone() }
+        let Self { name, revision, place, .. } = self;
+        Stored {
+            name: name.clone(),
+            version: place.version,
+            revision: revision.clone(),
+            current: place.above.is_some().then_some(false),
+        }
     }
 }
 
@@ -318,24 +332,6 @@ struct Written {
     stored: Vec<Stored>,
     /// Which write is the policy's, if there is one.
     policy: Option<usize>,
-}
-
-/// Where a name's next version goes: the end of its chain, and the version.
-async fn place(
-    store: &Store,
-    name: &Name,
-    asked: Option<Version>,
-    follows: bool,
-) -> Result<(Tail, Version), Error> {
-    let Some(version) = asked else {
-        let (tail, highest) = tokio::try_join!(store.tail(name), store.highest(name, 1))?;
-        if follows && highest.is_empty() {
-            return Err(not_found());
-        }
-        let version = next(highest.into_iter().next(), tail.highest)?;
-        return Ok((tail, version));
-    };
-    Ok((store.tail(name).await?, version))
 }
 
 /// Writes the heads of entries that were written without them. What comes in between only leaves
@@ -411,26 +407,6 @@ fn describe(
     row
 }
 
-/// The version after the highest one that is there, and after every one there ever was.
-fn next(highest: Option<Label>, known: Option<Version>) -> Result<Version, Error> {
-    let highest = match highest {
-        None => 0,
-        Some(highest) => {
-            let padded = highest.padded() == highest;
-            // credstash's putall and its library begin at 0.
-            highest.number().filter(|_| padded).ok_or(Error::Exists(
-                "The highest version of this name is no padded number: another client wrote it, \
-                 and it sorts above every number, so a new version would never be the latest. \
-                 Delete that row, or use another name."
-                    .into(),
-            ))?
-        }
-    };
-    let highest = highest.max(known.map_or(0, Version::number));
-    Version::new(highest + 1)
-        .ok_or(Error::Exists("The last version there can be is taken. Use another name.".into()))
-}
-
 fn too_large(most: usize) -> Error {
     if most == 0 {
         return Error::TooLarge(
@@ -451,29 +427,6 @@ fn too_large(most: usize) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn next_after(highest: &str) -> Result<u64, &'static str> {
-        let version = next(Some(Label::stored(highest)), None);
-        version.map(Version::number).map_err(|error| error.code().name)
-    }
-
-    #[test]
-    fn versions_count_on_from_what_can_be_counted_on() {
-        assert_eq!(next(None, None).unwrap(), Version::FIRST);
-        assert_eq!(next_after("0000000000000000000"), Ok(1));
-        assert_eq!(next_after("0000000000000000041"), Ok(42));
-        assert_eq!(next_after("9999999999999999998"), Ok(Version::LAST.number()));
-        for stuck in ["9999999999999999999", "41", "release-2", "", "00000000000000000041"] {
-            assert_eq!(next_after(stuck), Err("Exists"), "{stuck}");
-        }
-        // Deleted or expired, a number is not given again.
-        assert_eq!(next(None, Version::new(7)).unwrap().number(), 8);
-        assert_eq!(
-            next(Some(Label::stored("9")).map(|l| l.padded()), Version::new(7)).unwrap().number(),
-            10
-        );
-        assert!(next(None, Some(Version::LAST)).is_err());
-    }
 
     #[test]
     fn a_seal_is_of_its_version() {

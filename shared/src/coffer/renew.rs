@@ -2,12 +2,14 @@
 
 use crate::chain::Caller;
 use crate::error::Error;
+use crate::generate::weak_policy;
+use crate::life::Top;
 use crate::moment::Moment;
 use crate::name::Name;
-use crate::row::Attribute;
+use crate::row::{Attribute, Row};
 use crate::store::ledger::Token;
 
-use super::policy::Rotation;
+use super::policy::{Rotation, goes_on};
 use super::put::{Put, Stored, Value};
 use super::rewrap::sealed_under;
 use super::work::{Applied, Change, Plan, Reason};
@@ -21,29 +23,33 @@ impl Coffer {
         if !now && rotation.due.is_none_or(|due| due > Moment::now()) {
             return Ok(Plan::Skip);
         }
+        if !rotation.rules.is_strong() {
+            return Ok(Plan::Fail(Reason::Weak));
+        }
+        let store = self.ledger()?;
+        let name = &rotation.name;
+        let (row, tail) = tokio::try_join!(store.described(name), store.tail(name))?;
         // Deleted, it waits: restored, it is made up for once.
-        let Some(row) = self.ledger()?.described(&rotation.name).await? else {
+        let Some(row) = row else { return Ok(Plan::Skip) };
+        let top = Top::of(&row);
+        // An expired version counts as deleted. By hand, the error says what to do.
+        if !now && top.as_ref().is_some_and(|top| top.has_expired(Moment::now())) {
             return Ok(Plan::Skip);
-        };
-        let context = rotation.context.clone().or_else(|| sealed_under(&row));
-        let Some(context) = context else { return Ok(Plan::Fail(Reason::Context)) };
-        let put = Put {
-            name: rotation.name.clone(),
-            value: Value::Generated(rotation.rules.clone()),
-            context,
-            comment: row.get("comment").and_then(Attribute::text).map(str::to_owned),
-            expiry: None,
-            version: None,
-        };
-        Ok(Plan::Change(Change::Renew(Box::new(put))))
+        }
+        if !rotation.is_of(&tail) || !goes_on(store, name, &tail, top.as_ref()).await? {
+            return Ok(Plan::Fail(Reason::Suspended));
+        }
+        Ok(next(rotation, &row))
     }
 
     /// Renews a name by its policy, whether that is due or not; in a dry run, tells whether it
     /// could be. With a token it is done once in 24 hours.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without a policy, or without a version to follow; [`Error::Invalid`]
-    /// where the context is not known; [`Error::Renewed`]; and as [`Coffer::put`].
+    /// [`Error::NotFound`] without a policy, or without a version to follow;
+    /// [`Error::Suspended`]; [`Error::Invalid`] where the context is not known, the policy allows
+    /// too few values or the value is JSON without a template for it; [`Error::Renewed`]; and as
+    /// [`Coffer::put`].
     pub async fn renew(
         &self,
         name: &Name,
@@ -54,15 +60,10 @@ impl Coffer {
         // No other name has a policy.
         name.check()?;
         self.pace_one();
-        let rotation = self.policy(name).await?;
+        let rotation = self.rotation(name).await?;
         let put = match self.plan_renew(&rotation, true).await? {
             Plan::Change(Change::Renew(put)) => *put,
-            Plan::Fail(_) => {
-                return Err(Error::invalid(
-                    "The newest version is a legacy row, which does not say its encryption \
-                     context. Give the policy a `context`, or rotate the name with action reseal.",
-                ));
-            }
+            Plan::Fail(reason) => return Err(refused(reason)),
             Plan::Skip | Plan::Change(_) => return Err(not_found()),
         };
         if dry_run {
@@ -83,6 +84,87 @@ impl Coffer {
             // Renewed or given another policy by somebody else, or deleted, since it was looked at.
             Err(Error::Renewed | Error::NotFound(_)) => Ok(Applied::Skipped),
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// The put that follows this row.
+fn next(rotation: &Rotation, row: &Row) -> Plan {
+    if rotation.rules.template().is_none() && row.get("json").is_some_and(Attribute::is_set) {
+        return Plan::Fail(Reason::Json);
+    }
+    let context = rotation.context.clone().or_else(|| sealed_under(row));
+    let Some(context) = context else { return Plan::Fail(Reason::Context) };
+    Plan::Change(Change::Renew(Box::new(Put {
+        name: rotation.name.clone(),
+        value: Value::Generated(rotation.rules.clone()),
+        context,
+        comment: row.get("comment").and_then(Attribute::text).map(str::to_owned),
+        expiry: None,
+        version: None,
+    })))
+}
+
+/// The error for a renewal by hand that cannot be done.
+fn refused(reason: Reason) -> Error {
+    match reason {
+        Reason::Weak => weak_policy(),
+        Reason::Suspended => Error::Suspended,
+        Reason::Json => Error::invalid(
+            "The newest version is a JSON object, and a generated value would replace all of it. \
+             Put the policy with `generate.template` and `generate.key`, or put another value.",
+        ),
+        _ => Error::invalid(
+            "The newest version is a legacy row, which does not say its encryption context. Give \
+             the policy a `context`, or rotate the name with action reseal.",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+    use crate::generate::Rules;
+    use crate::schedule::Schedule;
+    use crate::template::Template;
+
+    fn rotation(template: Option<&str>) -> Rotation {
+        let template =
+            template.map(|text| Template::new(text.to_owned(), "password".to_owned()).unwrap());
+        let rules = Rules::plain().unwrap().within(template);
+        let schedule = Schedule::every(1).unwrap();
+        let context = Some(Context::default());
+        Rotation::new("n".parse().unwrap(), schedule, rules, context).unwrap()
+    }
+
+    #[test]
+    fn a_value_that_is_json_needs_a_template() {
+        let text = Row::from([("comment".to_owned(), Attribute::Text("why".to_owned()))]);
+        let mut json = text.clone();
+        json.insert("json".to_owned(), Attribute::Flag(true));
+        let reason = |template, row: &Row| match next(&rotation(template), row) {
+            Plan::Fail(reason) => Some(reason),
+            Plan::Change(_) | Plan::Skip => None,
+        };
+        assert_eq!(reason(None, &json), Some(Reason::Json));
+        assert_eq!(reason(Some("{}"), &json), None);
+        assert_eq!(reason(None, &text), None);
+        json.insert("json".to_owned(), Attribute::Flag(false));
+        assert_eq!(reason(None, &json), None);
+    }
+
+    #[test]
+    fn what_is_refused_by_hand_says_what_to_do() {
+        for (reason, code, advice) in [
+            (Reason::Weak, "Invalid", "64 bits"),
+            (Reason::Suspended, "Exists", "Put the policy again"),
+            (Reason::Json, "Invalid", "`generate.template`"),
+            (Reason::Context, "Invalid", "`context`"),
+        ] {
+            let error = refused(reason);
+            assert_eq!(error.code().name, code);
+            assert!(error.to_string().contains(advice), "{error}");
         }
     }
 }

@@ -7,13 +7,14 @@ use crate::context::Context;
 use crate::envelope::{self, Envelope, Examined, Refusal};
 use crate::error::Error;
 use crate::keys::Unwrapped;
+use crate::life::newest_after_rewrite;
 use crate::moment::Moment;
 use crate::name::{Label, Name, Revision};
 use crate::pause::Pause;
 use crate::row::{self, Attribute, Row};
 use crate::store::ledger::before_reseal;
 use crate::store::transaction::{Committed, Transaction};
-use crate::store::walk::Found;
+use crate::store::walk::{Found, Home};
 use crate::store::{Item, Store};
 
 use super::delete::Recovery;
@@ -114,12 +115,15 @@ impl Coffer {
             }
             let tail = store.tail(&name).await?;
             let transaction = resealed(store, &rows, tail.sequence + 1);
+            let live = rows.iter().filter(|(found, _)| found.home == Home::Live);
+            let live: Vec<_> = live.map(|(found, row)| (found.row(), row)).collect();
             let told = Told {
                 act: Act::Reseal,
                 versions: rows.iter().map(|(found, _)| found.label.clone()).collect(),
                 forced: false,
                 state: tail.state,
                 recoverable_until: None,
+                newest: newest_after_rewrite(&tail, live.iter().map(|(old, new)| (old, *new))),
             };
             match self.tell(store, transaction, &name, &tail, &told, caller).await {
                 Ok(Committed::Done) => {

@@ -2,6 +2,7 @@
 
 use crate::chain::{Act, Caller, Change, State};
 use crate::error::Error;
+use crate::life::after_restore;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::pause::Pause;
@@ -61,7 +62,7 @@ impl Coffer {
             let (tail, (buried, more), live) = tokio::try_join!(
                 store.tail(name),
                 awaiting(store, restore, &gone),
-                store.highest(name, 1)
+                store.tops(name, 1)
             )?;
             if buried.is_empty() {
                 break;
@@ -76,14 +77,16 @@ impl Coffer {
             for buried in &buried {
                 transaction.unearth(store, buried.item(), buried.live());
             }
+            let highest = buried.first().and_then(Buried::identity);
+            let (state, newest) = after_restore(&tail, highest.as_ref(), live.first());
             let labels: Vec<_> = buried.into_iter().map(|buried| buried.label).collect();
-            let state = if tail.state == State::Deleted { State::Live } else { tail.state };
             let change = Change {
                 act: Act::Restore,
                 versions: labels.clone(),
                 forced: false,
                 state,
                 recoverable_until: None,
+                newest,
             };
             match self.tell(store, transaction, name, &tail, &change, caller).await? {
                 Committed::Done => {

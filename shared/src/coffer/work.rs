@@ -96,6 +96,12 @@ pub enum Reason {
     Unreadable,
     /// The request that its policy makes is refused.
     Invalid,
+    /// Its policy allows too few values.
+    Weak,
+    /// Its policy belongs to an earlier life of the name.
+    Suspended,
+    /// Its newest version is JSON, and its policy has no template.
+    Json,
     /// KMS does not allow it to the function; perhaps only under this version's context.
     Denied,
 }
@@ -119,6 +125,9 @@ impl Reason {
             Self::Moving => "moving",
             Self::Unreadable => "unreadable",
             Self::Invalid => "invalid",
+            Self::Weak => "weak",
+            Self::Suspended => "suspended",
+            Self::Json => "json",
             Self::Denied => "denied",
         }
     }
@@ -128,6 +137,7 @@ impl Reason {
         match error {
             Error::Unavailable { .. } | Error::Several(_) => None,
             Error::Exists(_) | Error::Renewed => Some(Self::Exists),
+            Error::Suspended => Some(Self::Suspended),
             Error::TooLarge(_) => Some(Self::TooLarge),
             Error::Unreadable => Some(Self::Unreadable),
             Error::Foreign => Some(Self::Foreign),

@@ -20,12 +20,13 @@ use sha2::{Digest, Sha256};
 use crate::chain::{Act, EVENT, HEAD, Tail};
 use crate::digest;
 use crate::error::Error;
+use crate::life::Identity;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::row::{Attribute, Row};
 
 use super::walk::{BEFORE_RESEAL, Part};
-use super::{Item, Key, Place, Store, queried, row_of, scanned};
+use super::{Item, Key, Place, Store, identity_of, queried, row_of, scanned};
 
 /// What the sort key of every deleted version begins with.
 const DELETED: &str = "deleted#";
@@ -41,7 +42,9 @@ const CHAIN: &[&str] = &[
     "hash",
     "headless",
     "highest",
+    "life",
     "name",
+    "newest",
     "operation",
     "previous",
     "previous_ttl",
@@ -90,6 +93,11 @@ impl Buried {
     /// The entry as it lies in the ledger.
     pub(crate) fn item(&self) -> &Item {
         &self.item
+    }
+
+    /// The identity of the row.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        identity_of(self.item.get("row")?.as_m().ok()?)
     }
 
     /// The row as it lay in the live table.

@@ -114,11 +114,15 @@ impl Transaction {
         self.put(&store.ledger, item_of(row), condition);
     }
 
-    /// Removes the policy of a name, if there is one.
-    pub fn remove_policy(&mut self, store: &Store, name: &Name) {
+    /// Removes the policy of a name, if there is one, unless it belongs to a later life of the
+    /// name than this one.
+    pub fn remove_policy(&mut self, store: &Store, name: &Name, life: u64) {
         let key = policy::key(name.as_str())
             .map(|(name, value)| (name.to_owned(), AttributeValue::S(value)));
-        self.delete(&store.ledger, Place::ENTRY, &Item::from(key), None);
+        let condition = Condition::new("attribute_not_exists(#life) OR #life <= :life")
+            .named("#life", "life")
+            .valued(":life", AttributeValue::N(life.to_string()));
+        self.delete(&store.ledger, Place::ENTRY, &Item::from(key), Some(condition));
     }
 
     /// Puts a sealed row in the place of a legacy one, if that is still what was read. Of an entry

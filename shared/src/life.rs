@@ -1,0 +1,308 @@
+//! The life of a name: it begins when a version is put while none is live, and it ends when no
+//! version is live any more. A rotation policy belongs to one life. Pure functions.
+//!
+//! The chain of a name's events records which event began the current life and which row is the
+//! newest version. Other clients put and delete without writing events, and DynamoDB removes
+//! expired rows. Both show because the recorded row is gone.
+
+use crate::chain::{Newest, State, Tail};
+use crate::digest;
+use crate::moment::Moment;
+use crate::name::Label;
+use crate::row::{Attribute, Row};
+
+/// The identity of a row: `VERSION#HASH`, where HASH is the first 16 hexadecimal digits of SHA-256
+/// over the version and the MAC's text in lower case, each with its length before it. Rewrapping
+/// the data key, deleting and restoring do not change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity(String);
+
+impl Identity {
+    /// Computes the identity of a row; `None` if it has no version, which no table allows.
+    #[must_use]
+    pub fn of(row: &Row) -> Option<Self> {
+        let version = row.get("version")?.text()?;
+        let mac = match row.get("hmac") {
+            Some(Attribute::Text(text)) => text.as_bytes(),
+            Some(Attribute::Bytes(bytes)) => bytes,
+            _ => &[],
+        };
+        let hash = digest::of_parts([version.as_bytes(), &mac.to_ascii_lowercase()]);
+        let hash = hex::encode(hash.get(..8).unwrap_or_default());
+        Some(Self(format!("{version}#{hash}")))
+    }
+
+    /// Takes an identity from the ledger as it is.
+    #[must_use]
+    pub fn stored(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The identity as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The version of the row, as the table has it.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        self.0.rsplit_once('#').map_or(self.0.as_str(), |(version, _)| version)
+    }
+}
+
+/// A live version of a name, usually the highest: what is needed to judge the life of the name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Top {
+    /// Its version.
+    pub label: Label,
+    /// The identity of its row.
+    pub identity: Identity,
+    expires_at: Option<Moment>,
+}
+
+impl Top {
+    /// Reads a row; `None` if it has no version, which no table allows.
+    #[must_use]
+    pub fn of(row: &Row) -> Option<Self> {
+        let expires_at = row.get("expires_at").and_then(Attribute::integer);
+        Some(Self {
+            label: Label::stored(row.get("version")?.text()?),
+            identity: Identity::of(row)?,
+            expires_at: expires_at.and_then(Moment::from_unix),
+        })
+    }
+
+    /// Whether it has expired at `now`. The row may still be in the table.
+    #[must_use]
+    pub fn has_expired(&self, now: Moment) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+/// Whether the life of a name goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    GoesOn,
+    /// It is over. The next put begins another.
+    Over,
+    /// It goes on if this row, below the highest, is still live: another client put newer
+    /// versions.
+    IfLive(Identity),
+}
+
+/// Judges the life of a name by the end of its chain and its highest live version.
+#[must_use]
+pub fn judge(tail: &Tail, top: Option<&Top>, now: Moment) -> Verdict {
+    let Some(top) = top.filter(|top| !top.has_expired(now)) else { return Verdict::Over };
+    // A client that writes no events has put what is live now.
+    if tail.state == State::Deleted {
+        return Verdict::Over;
+    }
+    match &tail.newest {
+        // All events are older than the attribute.
+        None => Verdict::GoesOn,
+        Some(newest) if *newest == top.identity => Verdict::GoesOn,
+        Some(newest) if top.label.as_str() > newest.version() => Verdict::IfLive(newest.clone()),
+        Some(_) => Verdict::Over,
+    }
+}
+
+/// The state of a name after a put: unchanged if its life goes on, otherwise that of a new life.
+#[must_use]
+pub fn state_after_put(tail: &Tail, goes_on: bool) -> State {
+    match tail.state {
+        state if goes_on => state,
+        // This is the first event.
+        _ if tail.sequence == 0 => State::Live,
+        _ => State::Anew,
+    }
+}
+
+/// The newest version after a delete: `deleted` are the rows that it removes, `left` is the highest
+/// row that remains. The record changes only if the recorded row is removed. Otherwise a delete of
+/// somebody else's row would make their other rows part of an old life.
+#[must_use]
+pub fn newest_after_delete(tail: &Tail, deleted: &[Identity], left: Option<&Top>) -> Newest {
+    let known = tail.newest.as_ref();
+    match left {
+        Some(left) if known.is_none_or(|known| deleted.contains(known)) => {
+            Newest::Is(left.identity.clone())
+        }
+        _ => Newest::Kept,
+    }
+}
+
+/// The state and the newest version after a restore: `restored` is the highest row that comes back,
+/// `top` the highest that was live before. A restore of a deleted name resumes its life. If another
+/// client has put the name since, that began another life, and this event is the first to record
+/// it.
+#[must_use]
+pub fn after_restore(
+    tail: &Tail,
+    restored: Option<&Identity>,
+    top: Option<&Top>,
+) -> (State, Newest) {
+    if tail.state != State::Deleted {
+        // If it becomes the highest, it is above the recorded row, as if another client had put
+        // it: the life goes on while the recorded row is live.
+        return (tail.state, Newest::Kept);
+    }
+    let above = |row: &&Identity| top.is_none_or(|top| row.version() > top.label.as_str());
+    let newest = restored.filter(above).or(top.map(|top| &top.identity)).cloned();
+    match (newest, top) {
+        (Some(newest), Some(_)) => (State::Anew, Newest::Begins(newest)),
+        (Some(newest), None) => (State::Live, Newest::Is(newest)),
+        (None, _) => (State::Live, Newest::Kept),
+    }
+}
+
+/// The newest version after live rows are rewritten: `changed` has each row before and after.
+#[must_use]
+pub fn newest_after_rewrite<'a>(
+    tail: &Tail,
+    changed: impl IntoIterator<Item = (&'a Row, &'a Row)>,
+) -> Newest {
+    changed
+        .into_iter()
+        .find(|(before, _)| tail.newest.is_some() && Identity::of(before) == tail.newest)
+        .and_then(|(_, after)| Identity::of(after))
+        .map_or(Newest::Kept, Newest::Is)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(version: &str, mac: Attribute) -> Row {
+        Row::from([
+            ("version".to_owned(), Attribute::Text(version.to_owned())),
+            ("hmac".to_owned(), mac),
+        ])
+    }
+
+    fn mac(text: &str) -> Attribute {
+        Attribute::Text(text.to_owned())
+    }
+
+    fn top(version: u64, text: &str) -> Top {
+        Top::of(&row(&format!("{version:019}"), mac(text))).unwrap()
+    }
+
+    fn at(seconds: i64) -> Moment {
+        Moment::from_unix(seconds).unwrap()
+    }
+
+    fn live(newest: Option<&Top>) -> Tail {
+        Tail::standing(State::Live, 1, newest.map(|top| top.identity.clone()))
+    }
+
+    #[test]
+    fn the_spelling_of_a_mac_does_not_change_an_identity() {
+        let one = Identity::of(&row("1", mac("ab12"))).unwrap();
+        assert_eq!(one.version(), "1");
+        assert_eq!(one.as_str().len(), "1#".len() + 16);
+        let bytes = Attribute::Bytes(b"ab12".to_vec());
+        for same in [mac("AB12"), bytes] {
+            assert_eq!(Identity::of(&row("1", same)), Some(one.clone()));
+        }
+        for other in [row("2", mac("ab12")), row("1", mac("ab13")), row("1", Attribute::Foreign)] {
+            assert_ne!(Identity::of(&other), Some(one.clone()));
+        }
+        assert_eq!(Identity::of(&Row::new()), None);
+        let odd = Identity::of(&row("a#b", mac("ab12"))).unwrap();
+        assert_eq!(Identity::stored(odd.as_str()).version(), "a#b");
+    }
+
+    #[test]
+    fn a_life_goes_on_while_its_newest_row_is_live() {
+        let (first, second) = (top(1, "a"), top(2, "b"));
+        let judge = |tail: &Tail, top: Option<&Top>| judge(tail, top, at(100));
+        assert_eq!(judge(&live(Some(&second)), Some(&second)), Verdict::GoesOn);
+        // Nothing is recorded.
+        assert_eq!(judge(&live(None), Some(&second)), Verdict::GoesOn);
+        // Another client put the second version, and the first may still be there.
+        let below = Verdict::IfLive(first.identity.clone());
+        assert_eq!(judge(&live(Some(&first)), Some(&second)), below);
+    }
+
+    #[test]
+    fn a_life_is_over_once_its_newest_row_is_gone() {
+        let (first, second) = (top(1, "a"), top(2, "b"));
+        let judge = |tail: &Tail, top: Option<&Top>| judge(tail, top, at(100));
+        assert_eq!(judge(&Tail::default(), None), Verdict::Over);
+        assert_eq!(judge(&live(Some(&first)), None), Verdict::Over);
+        // Other clients count from 1 after a delete.
+        assert_eq!(judge(&live(Some(&first)), Some(&top(1, "theirs"))), Verdict::Over);
+        assert_eq!(judge(&live(Some(&second)), Some(&first)), Verdict::Over);
+        let deleted = Tail::standing(State::Deleted, 1, None);
+        assert_eq!(judge(&deleted, Some(&second)), Verdict::Over);
+    }
+
+    #[test]
+    fn a_life_is_over_in_the_second_in_which_its_newest_row_expires() {
+        let mut row = row("1", mac("a"));
+        row.insert("expires_at".to_owned(), Attribute::Number("100".to_owned()));
+        let expiring = Top::of(&row).unwrap();
+        let tail = live(Some(&expiring));
+        assert_eq!(judge(&tail, Some(&expiring), at(99)), Verdict::GoesOn);
+        assert_eq!(judge(&tail, Some(&expiring), at(100)), Verdict::Over);
+    }
+
+    #[test]
+    fn a_put_after_the_end_begins_a_new_life() {
+        let mut tail = live(None);
+        assert_eq!(state_after_put(&tail, true), State::Live);
+        assert_eq!(state_after_put(&tail, false), State::Anew);
+        assert_eq!(state_after_put(&Tail::default(), false), State::Live);
+        tail.state = State::Anew;
+        assert_eq!(state_after_put(&tail, true), State::Anew);
+        tail.state = State::Deleted;
+        assert_eq!(state_after_put(&tail, false), State::Anew);
+    }
+
+    #[test]
+    fn a_delete_of_the_newest_version_records_the_next_one() {
+        let (first, second) = (top(1, "a"), top(2, "b"));
+        let deleted = [second.identity.clone()];
+        let left = Newest::Is(first.identity.clone());
+        assert_eq!(newest_after_delete(&live(Some(&second)), &deleted, Some(&first)), left);
+        assert_eq!(newest_after_delete(&live(None), &deleted, Some(&first)), left);
+        // What is live may belong to another life.
+        let theirs = live(Some(&top(1, "ours")));
+        assert_eq!(newest_after_delete(&theirs, &deleted, Some(&first)), Newest::Kept);
+        assert_eq!(newest_after_delete(&live(Some(&second)), &deleted, None), Newest::Kept);
+    }
+
+    #[test]
+    fn a_restore_resumes_the_life_that_a_delete_ended() {
+        let (first, second) = (top(1, "a"), top(2, "b"));
+        let deleted = Tail::standing(State::Deleted, 1, None);
+        let is = Newest::Is(second.identity.clone());
+        assert_eq!(after_restore(&deleted, Some(&second.identity), None), (State::Live, is));
+        // Another client put the name after the delete.
+        for (restored, expected) in [(&second, &second), (&top(1, "ours"), &second)] {
+            let theirs = if restored == &second { &first } else { &second };
+            let begins = Newest::Begins(expected.identity.clone());
+            let stands = after_restore(&deleted, Some(&restored.identity), Some(theirs));
+            assert_eq!(stands, (State::Anew, begins));
+        }
+        // A single version, to a name that is there.
+        for state in [State::Live, State::Anew] {
+            let tail = Tail::standing(state, 1, Some(first.identity.clone()));
+            let stands = after_restore(&tail, Some(&second.identity), Some(&first));
+            assert_eq!(stands, (state, Newest::Kept));
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_rewritten_stays_the_newest() {
+        let (old, new) = (row("1", mac("md5")), row("1", mac("sha256")));
+        let tail = live(Some(&Top::of(&old).unwrap()));
+        let is = Newest::Is(Identity::of(&new).unwrap());
+        assert_eq!(newest_after_rewrite(&tail, [(&old, &new)]), is);
+        assert_eq!(newest_after_rewrite(&tail, [(&row("2", mac("x")), &new)]), Newest::Kept);
+        assert_eq!(newest_after_rewrite(&live(None), [(&old, &new)]), Newest::Kept);
+    }
+}
