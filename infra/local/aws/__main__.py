@@ -1,7 +1,9 @@
 from ministack.app import main
 
-from . import api, dynamodb, faults, functions, iam, kms, pipes, scheduler, signatures
+from . import api, cloudformation, dynamodb, faults, functions, iam, kms
+from . import pipes, scheduler, signatures
 
-for part in (signatures, iam, kms, dynamodb, api, functions, pipes, scheduler, faults):
+first = (signatures, iam, kms, cloudformation, dynamodb)
+for part in (*first, api, functions, pipes, scheduler, faults):
     part.install()
 main()
