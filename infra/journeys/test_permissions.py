@@ -2,10 +2,12 @@
 
 import base64
 import json
+import re
+from functools import partial
 
 import boto3
 import pytest
-from conftest import ACCOUNT, NUMBERS, ONCE, REGION, allow, client, user
+from conftest import ACCOUNT, NUMBERS, ONCE, REGION, ROOT, allow, client, user
 
 ROTATIONS = ("rewrap", "reseal", "renew")
 # What each role may do, and on what; everything else in ACTIONS it may not. put, list, restore,
@@ -55,6 +57,8 @@ ALLOWED = {
             for action in ("Query", "Scan", "PutItem")
             for place in ("table", "ledger")
         ),
+        ("dynamodb:DeleteItem", "table"),
+        ("dynamodb:UpdateItem", "ledger"),
     },
     "renew": {
         ("kms:GenerateDataKey", "key"),
@@ -155,6 +159,85 @@ def test_no_role_has_a_managed_policy_or_a_star(stack, iam, verb):
                     assert not any("*" in entry for entry in entries)
 
 
+# What the code asks for, by the constants in shared/src. The roles allow this and nothing else.
+ASKED = {
+    ("put", "ReadHighestVersion"): ["store.TOP"],
+    ("put", "ReadEventsAndTokens"): ["store/ledger.CHAIN", "store/ledger.TOKEN"],
+    ("list", "ReadEvents"): ["store/ledger.CHAIN", "store/run.RUN"],
+    ("restore", "ReadHighestVersion"): ["store.TOP"],
+    ("rewrap", "ReadWrappedKeys"): ["store/walk.WRAPPING"],
+    ("rewrap", "ReadDeletedVersionsAndRuns"): [
+        *("store/ledger.CHAIN", "store/run.RUN", "store/walk.KEPT", "store/walk.WRAPPING"),
+    ],
+    ("renew", "ReadNewestVersion"): ["store.DESCRIBED"],
+    ("renew", "ReadEventsPoliciesAndRuns"): [
+        *("store/ledger.CHAIN", "store/ledger.TOKEN", "store/run.RUN", "store/policy.ATTRIBUTES"),
+    ],
+    ("policy", "ReadHighestVersion"): ["store.TOP"],
+    ("policy", "ReadEventsAndPolicies"): ["store/ledger.CHAIN", "store/policy.ATTRIBUTES"],
+}
+
+
+def constant(place):
+    """The attributes in a constant of the crate."""
+    file, name = place.split(".")
+    source = (ROOT / f"shared/src/{file}.rs").read_text()
+    found = re.search(rf"const {name}: &\[&str\] =\s*&\[(.*?)\];", source, re.DOTALL)
+    return set(re.findall(r'"(\w+)"', found[1]))
+
+
+def test_a_role_may_query_the_attributes_that_its_code_asks_for_and_no_more(stack, iam):
+    listed = {}
+    for verb in VERBS:
+        document = iam.get_role_policy(RoleName=stack.role(verb), PolicyName=verb)["PolicyDocument"]
+        for statement in document["Statement"]:
+            equals = statement.get("Condition", {}).get("ForAllValues:StringEquals", {})
+            if "dynamodb:Attributes" in equals and "dynamodb:UpdateItem" != statement["Action"]:
+                listed[verb, statement["Sid"]] = set(equals["dynamodb:Attributes"])
+    asked = {where: set().union(*map(constant, places)) for where, places in ASKED.items()}
+    # The attribute of an entry that keeps a deleted version.
+    asked["rewrap", "ReadDeletedVersionsAndRuns"].add("row")
+    assert listed == asked
+
+
+def test_services_take_roles_on_behalf_of_this_account_only(stack, iam):
+    """Or somebody could have EventBridge or Step Functions take a role for their own account."""
+    mine = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    trust = {}
+    for page in iam.get_paginator("list_roles").paginate():
+        for role in page["Roles"]:
+            if role["RoleName"].startswith(f"{stack.name}-"):
+                statement = role["AssumeRolePolicyDocument"]["Statement"][0]
+                service = statement["Principal"]["Service"]
+                trust.setdefault(service, []).append(statement.get("Condition"))
+    assert trust == {
+        "lambda.amazonaws.com": [None] * len(VERBS),
+        "pipes.amazonaws.com": [mine],
+        "scheduler.amazonaws.com": [mine, mine],
+        "states.amazonaws.com": [mine],
+    }
+
+
+def test_a_schedule_can_do_no_more_than_start_its_target(stack, iam):
+    scheduler = client("scheduler")
+    remind = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{stack.functions['remind']}"
+    targets = []
+    for schedule in scheduler.list_schedules()["Schedules"]:
+        if not schedule["Name"].startswith(f"{stack.name}-"):
+            continue
+        target = scheduler.get_schedule(Name=schedule["Name"])["Target"]
+        targets.append(target["Arn"])
+        action = "lambda:InvokeFunction" if target["Arn"] == remind else "states:StartExecution"
+        role = target["RoleArn"].split("/")[-1]
+        assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+        (policy,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+        document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        (statement,) = document["Statement"]
+        allowed = statement["Effect"], statement["Action"], statement["Resource"]
+        assert allowed == ("Allow", action, target["Arn"])
+    assert sorted(targets) == sorted([remind, stack.machine, stack.machine])
+
+
 @pytest.fixture
 def as_role(iam, stack):
     """The credentials of a function's role, for clients of its own."""
@@ -195,6 +278,14 @@ def attempts(stack, session, row):
         "ProjectionExpression": "#version",
         "Select": "SPECIFIC_ATTRIBUTES",
     }
+    # What tells whether the highest version is still the one that the ledger knows.
+    described = {
+        **highest,
+        "ExpressionAttributeNames": {
+            "#name": "name", "#version": "version", "#hmac": "hmac", "#end": "expires_at"
+        },
+        "ProjectionExpression": "#version, #hmac, #end",
+    }
     stolen = {
         **highest,
         "ExpressionAttributeNames": {"#name": "name", "#contents": "contents"},
@@ -216,15 +307,14 @@ def attempts(stack, session, row):
     run = {"name": {"S": "/rotation/mine"}, "entry": {"S": "part#"}}
     policy = {"name": {"S": "/policies"}, "entry": {"S": "mine"}}
     token = {"name": {"S": "/token/mine"}, "entry": {"S": "mine"}}
+    places = {"a run": run, "a policy": policy, "a token": token}
 
     def update(of, key, path, **names):
-        return lambda: dynamodb.update_item(
-            TableName=of,
-            Key=key,
-            UpdateExpression=f"SET {path} = :value",
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues={":value": {"S": "x"}},
-        )
+        call = {"TableName": of, "Key": key, "UpdateExpression": f"SET {path} = :value"}
+        if names:
+            call["ExpressionAttributeNames"] = names
+        call["ExpressionAttributeValues"] = {":value": {"S": "x"}}
+        return partial(dynamodb.update_item, **call)
 
     wrapping = {
         **by_name,
@@ -246,11 +336,17 @@ def attempts(stack, session, row):
         "touch": lambda: dynamodb.update_item(TableName=table, Key=key),
         "change a wrapped key": update(table, key, "#key", **{"#key": "key"}),
         "change a comment": update(table, key, "#comment", **{"#comment": "comment"}),
+        # With these two, a row could lose its context and be wrapped under another.
+        "change a seal": update(table, key, "seal"),
+        "change a context": update(table, key, "#context", **{"#context": "context"}),
         "query a wrapped key": lambda: dynamodb.query(TableName=table, **wrapping),
         "delete": lambda: dynamodb.delete_item(TableName=table, Key=key),
         "read an item": lambda: dynamodb.get_item(TableName=table, Key=key),
         "query whole rows": lambda: dynamodb.query(TableName=table, **by_name),
         "query the highest version": lambda: dynamodb.query(TableName=table, **highest),
+        "query what the highest version is": lambda: dynamodb.query(
+            TableName=table, **described
+        ),
         "query a ciphertext": lambda: dynamodb.query(TableName=table, **stolen),
         "query revisions": lambda: dynamodb.query(
             TableName=table, IndexName="revision", **by_name
@@ -267,9 +363,19 @@ def attempts(stack, session, row):
         "write the ledger": lambda: dynamodb.put_item(TableName=stack.ledger, Item=entry),
         "touch the ledger": lambda: dynamodb.update_item(TableName=stack.ledger, Key=entry),
         "change an event": update(stack.ledger, entry, "who"),
-        "write a run": lambda: dynamodb.put_item(TableName=stack.ledger, Item=run),
-        "write a policy": lambda: dynamodb.put_item(TableName=stack.ledger, Item=policy),
-        "write a token": lambda: dynamodb.put_item(TableName=stack.ledger, Item=token),
+        "change a deleted version": update(stack.ledger, entry, "#row", **{"#row": "row"}),
+        **{
+            f"write {what}": partial(dynamodb.put_item, TableName=stack.ledger, Item=item)
+            for what, item in places.items()
+        },
+        **{
+            f"change {what}": update(stack.ledger, item, "#row", **{"#row": "row"})
+            for what, item in places.items()
+        },
+        **{
+            f"delete {what}": partial(dynamodb.delete_item, TableName=stack.ledger, Key=item)
+            for what, item in places.items()
+        },
         "delete from the ledger": lambda: dynamodb.delete_item(TableName=stack.ledger, Key=entry),
         "write within a transaction": lambda: dynamodb.transact_write_items(
             TransactItems=[
@@ -279,15 +385,35 @@ def attempts(stack, session, row):
         "delete within a transaction": lambda: dynamodb.transact_write_items(
             TransactItems=[{"Delete": {"TableName": table, "Key": key}}]
         ),
+        **{
+            f"write {what} within a transaction": partial(
+                dynamodb.transact_write_items,
+                TransactItems=[
+                    {"Put": {"TableName": stack.ledger, "Item": entry}},
+                    {"Put": {"TableName": stack.ledger, "Item": item}},
+                ],
+            )
+            for what, item in places.items()
+        },
     }
 
 
-# What those can who move versions there and back.
+# What the roles that read rows in the table whole can query.
+WHOLE = {
+    "query whole rows", "query a wrapped key", "query the highest version",
+    "query what the highest version is", "query a ciphertext",
+}
+# What the roles that move versions to the ledger and back can do there. Not policies, runs, and
+# tokens, which lie in the ledger too.
 LEDGER = {
-    "write a run", "write a policy", "write a token",
     "query events", "query tokens", "query a deleted ciphertext", "query the whole ledger",
     "write the ledger", "delete from the ledger",
 }
+
+
+def writes(*places):
+    """The writes of these places in the ledger, alone and within a transaction."""
+    return {f"write {place}{how}" for place in places for how in ("", " within a transaction")}
 
 
 @pytest.mark.parametrize(
@@ -296,51 +422,46 @@ LEDGER = {
         (
             "put",
             {"wrap", "write", "write within a transaction", "query the highest version",
-             "query events", "query tokens", "write the ledger", "write a token"},
+             "query what the highest version is", "query events", "query tokens",
+             "write the ledger", *writes("a token")},
         ),
-        (
-            "get",
-            {"unwrap", "query whole rows", "query the highest version", "query a ciphertext",
-             "query a wrapped key", "query revisions", "scan names"},
-        ),
+        ("get", {"unwrap", *WHOLE, "query revisions", "scan names"}),
         ("list", {"query names", "scan names", "query events"}),
         (
             "delete",
-            {"delete", "delete within a transaction", "query whole rows", "query a wrapped key",
-             "query the highest version", "query a ciphertext", *LEDGER},
+            {"delete", "delete within a transaction", *WHOLE, *LEDGER, "delete a policy"},
         ),
         (
             "restore",
-            {"write", "write within a transaction", "query the highest version", *LEDGER},
+            {"write", "write within a transaction", "query the highest version",
+             "query what the highest version is", *LEDGER},
         ),
-        (
-            "remind",
-            {"scan names", "write the ledger", "write a run", "write a policy", "write a token"},
-        ),
+        ("remind", {"scan names", "write the ledger"}),
         ("rotate", set()),
         (
             "rewrap",
             {"re-encrypt", "touch", "change a wrapped key", "query a wrapped key",
              "query the highest version", "query events", "query a deleted ciphertext",
-             "touch the ledger", "write a run"},
+             "touch the ledger", "change a deleted version", "write a run"},
         ),
         (
             "reseal",
-            {"wrap", "unwrap", "write", "write within a transaction", "query whole rows",
-             "query the highest version", "query a ciphertext", "query a wrapped key", "scan",
-             "scan the ledger", "query events", "query tokens", "query a deleted ciphertext",
-             "query the whole ledger", "write the ledger", "write a run", "write a policy",
-             "write a token"},
+            {"wrap", "unwrap", "write", "write within a transaction", "delete",
+             "delete within a transaction", *WHOLE, "scan", "scan the ledger", "query events",
+             "query tokens", "query a deleted ciphertext", "query the whole ledger",
+             "write the ledger", "touch the ledger", "change an event",
+             "change a deleted version", *writes("a run")},
         ),
         (
             "renew",
             {"wrap", "write", "write within a transaction", "query the highest version",
-             "query events", "query tokens", "write the ledger", "write a run", "write a policy",
-             "write a token"},
+             "query what the highest version is", "query events", "query tokens",
+             "write the ledger", *writes("a run", "a policy", "a token")},
         ),
         (
             "policy",
-            {"query the highest version", "query events", "write the ledger", "write a policy"},
+            {"query the highest version", "query what the highest version is", "query events",
+             "write the ledger", *writes("a policy")},
         ),
     ],
 )
