@@ -159,3 +159,22 @@ def test_the_schedule_starts_it(stack, name):
     finally:
         scheduler.update_schedule(**settings, ScheduleExpression="rate(1 day)")
     assert stack.done("remind")["notices"] == 0
+
+
+def test_a_row_under_a_name_of_the_ledgers_stops_nothing(stack, name):
+    """Other clients can write such rows. The role may not write notices there."""
+    soon = int(time.time()) + DAY
+    for reserved in ("/policies", "/token/x", "/rotation/x"):
+        row = {"name": reserved, "version": f"{1:019}", "key": "", "contents": "", "hmac": ""}
+        stack.rows.put_item(Item={**row, "expires_at": soon})
+    try:
+        stack.put(name, "s", expires_at=soon)
+        assert stack.done("remind")["notices"] >= 1
+        assert stack.entries_of(name, "notice#")
+        assert not stack.entries_of("/policies", "notice#")
+        for verb in ("delete", "restore"):
+            answer = stack.invoke(verb, {"name": "/token/x"})
+            assert answer.code == "Invalid" and "reserved" in answer.message
+    finally:
+        for reserved in ("/policies", "/token/x", "/rotation/x"):
+            stack.rows.delete_item(Key={"name": reserved, "version": f"{1:019}"})

@@ -133,6 +133,18 @@ fn for_name(name: &Name, error: Error) -> Error {
     }
 }
 
+/// Refuses a name whose entries the ledger would mix with its own records. Another client may have
+/// written a row of such a name, and nobody can move it through Coffer.
+fn unless_reserved(name: &Name) -> Result<(), Error> {
+    if name.is_reserved() {
+        return Err(Error::invalid(
+            "/policies, /rotation, /token and all names under them are reserved for the ledger. \
+             Delete a row of such a name in DynamoDB.",
+        ));
+    }
+    Ok(())
+}
+
 fn not_found() -> Error {
     Error::NotFound(
         "There is no such secret, or no such version of it. List the names. If it was deleted, its \

@@ -68,7 +68,7 @@ impl Name {
     }
 
     /// Whether the ledger uses this name, or may use it, for records that belong to no secret.
-    fn is_reserved(&self) -> bool {
+    pub(crate) fn is_reserved(&self) -> bool {
         let under = |rest: &str| rest.is_empty() || rest.starts_with('/');
         Self::RESERVED.iter().any(|each| self.0.strip_prefix(each).is_some_and(under))
     }

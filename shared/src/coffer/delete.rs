@@ -10,7 +10,7 @@ use crate::store::ledger::bury;
 use crate::store::transaction::{Committed, Transaction};
 use crate::store::{Live, Store};
 
-use super::{Coffer, DAY_SECONDS, for_name, not_found};
+use super::{Coffer, DAY_SECONDS, for_name, not_found, unless_reserved};
 
 /// What is to be deleted, and how.
 #[derive(Debug)]
@@ -62,10 +62,12 @@ impl Coffer {
     /// and is answered without versions.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Forbidden`] where the stack refuses to delete for good;
+    /// [`Error::NotFound`]; [`Error::Invalid`] for a name that the ledger reserves;
+    /// [`Error::Forbidden`] where the stack refuses to delete for good;
     /// [`Error::TooLarge`] for another client's row that the ledger has no
     /// room for; [`Error::Unavailable`].
     pub async fn delete(&self, delete: Delete, caller: &Caller) -> Result<Deleted, Error> {
+        unless_reserved(&delete.name)?;
         let found = match delete.recovery {
             Recovery::Days(days) => Box::pin(self.bury(&delete, days, caller)).await,
             Recovery::None if !self.policy.forced_delete => Err(Error::Forbidden(

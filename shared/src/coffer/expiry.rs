@@ -4,6 +4,7 @@ use futures_util::stream::{StreamExt, iter};
 
 use crate::error::Error;
 use crate::moment::Moment;
+use crate::name::Name;
 use crate::row::Row;
 use crate::store::Key;
 use crate::store::ledger::notice;
@@ -54,5 +55,9 @@ impl Coffer {
 
 fn notice_of(row: &Row) -> Option<Row> {
     let Description { name, version, expires_at, .. } = Description::of(row).ok()?;
+    // The ledger keeps its own records under these names, and this role may not write there.
+    if Name::of_any_client(&name).is_ok_and(|name| name.is_reserved()) {
+        return None;
+    }
     Some(notice(&name, &version, expires_at?))
 }

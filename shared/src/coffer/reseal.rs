@@ -39,6 +39,10 @@ impl Coffer {
         if row.contains_key("seal") {
             return self.plan_pad(found, dry_run).await;
         }
+        // The ledger keeps its own records under these names, so no event can tell of it.
+        if Name::of_any_client(&found.name).is_ok_and(|name| name.is_reserved()) {
+            return Ok(Plan::Fail(Reason::Unsealable));
+        }
         if envelope::is_stripped(&row) {
             return Ok(Plan::Fail(Reason::Stripped));
         }

@@ -11,7 +11,7 @@ use crate::store::ledger::Buried;
 use crate::store::transaction::{Committed, Transaction};
 
 use super::delete::MOVED;
-use super::{Coffer, for_name};
+use super::{Coffer, for_name, unless_reserved};
 
 /// What is to be restored.
 #[derive(Debug)]
@@ -43,9 +43,11 @@ impl Coffer {
     /// is taken it stays where it is.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where nothing awaits recovery; [`Error::Exists`] where the name was put
+    /// [`Error::NotFound`] where nothing awaits recovery; [`Error::Invalid`] for a name that the
+    /// ledger reserves; [`Error::Exists`] where the name was put
     /// anew since it was deleted, or the version is there; [`Error::Unavailable`].
     pub async fn restore(&self, restore: Restore, caller: &Caller) -> Result<Restored, Error> {
+        unless_reserved(&restore.name)?;
         let restored = Box::pin(self.unearth(&restore, caller)).await;
         restored.map_err(|error| for_name(&restore.name, error))
     }
