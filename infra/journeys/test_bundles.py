@@ -338,9 +338,9 @@ def test_a_document_of_nothing_is_not_found(stack, name):
 
 def test_what_was_throttled_gets_another_pass(stack, faults, name):
     stack.done("put", prefix=name, secrets={f"{name}/{n}": "s" for n in range(20)})
-    for call in ("kms:Decrypt", "dynamodb:Query"):
-        # More than one pass makes with all of its tries.
-        faults.set(fault(call, "throttle", count=90))
+    # More than one pass makes with all of its tries.
+    for call, count in (("kms:Decrypt", 90), ("dynamodb:Query", 90), ("dynamodb:Scan", 5)):
+        faults.set(fault(call, "throttle", count=count))
         assert len(stack.done("get", prefix=name)["secrets"]) == 20
 
 

@@ -9,10 +9,9 @@ from conftest import ROOT, Stack, client
 
 NAME = f"trial-{os.getpid()}"
 TABLE, ALIAS = f"{NAME}-store", f"alias/{NAME}"
-KEPT = ["SecretsKeyAlias", "SecretsTable"]
 
 
-def deploy(*options):
+def deploy(*options, name=NAME, **more):
     """A first deployment of a stack that no other client may use."""
     parameters = {
         "Architecture": "x86_64",
@@ -21,16 +20,17 @@ def deploy(*options):
         "ClientPrincipalArns": '""',
         "DeletionProtection": "false",
         "RewrapSchedule": '""',
+        **more,
     }
-    command = [ROOT / "infra/local/deploy", "--stack-name", NAME, *options]
+    command = [ROOT / "infra/local/deploy", "--stack-name", name, *options]
     command += ["--parameter-overrides", *(f"{key}={value}" for key, value in parameters.items())]
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def events():
+def events(name=NAME):
     """What happened to the resources of the stack, oldest first: (resource, status)."""
     pages = client("cloudformation").get_paginator("describe_stack_events")
-    pages = pages.paginate(StackName=NAME)
+    pages = pages.paginate(StackName=name)
     told = [event for page in pages for event in page["StackEvents"]]
     return [(event["LogicalResourceId"], event["ResourceStatus"]) for event in reversed(told)]
 
@@ -83,16 +83,26 @@ def processed(stack):
     return by_type
 
 
-def test_a_failed_first_deployment_creates_no_table_and_no_alias_of_a_fixed_name(failed):
+def test_a_failed_first_deployment_creates_no_table_of_a_fixed_name(failed):
     assert ("RewrapFunction", "CREATE_COMPLETE") in failed
     assert ("RotatePolicy", "CREATE_FAILED") in failed
-    assert not [event for event in failed if event[0] in KEPT]
+    assert not [event for event in failed if event[0] == "SecretsTable"]
 
 
-def test_the_table_and_the_alias_are_created_after_everything_that_can_fail(trial):
+def test_an_alias_that_is_taken_is_found_out_before_anything_that_stays(trial):
+    name = f"{NAME}-second"
+    done = deploy(name=name, TableName=f"{TABLE}-second")
+    assert done.returncode != 0
+    happened = events(name)
+    assert ("SecretsKeyAlias", "CREATE_FAILED") in happened, happened
+    assert not [event for event in happened if event[0] in ("LedgerTable", "SecretsTable", "Api")]
+    client("cloudformation").delete_stack(StackName=name)
+
+
+def test_the_table_is_created_after_everything_that_can_fail(trial):
     assert trial.table == TABLE
     created = [name for name, status in events() if status == "CREATE_COMPLETE" and name != NAME]
-    assert sorted(created[-2:]) == KEPT
+    assert created[-1] == "SecretsTable"
     # And works nonetheless.
     trial.put("a", "s")
     assert trial.get("a")["secret"] == "s"

@@ -290,17 +290,14 @@ def test_a_delete_says_until_when_it_can_be_undone(stack, name):
         delete, put = answer.body["events"]
         assert (delete["operation"], delete["recoverable_until"]) == ("delete", until)
         assert "recoverable_until" not in put
+    # The route of the history has a permission of its own: no other one tells of the delete.
+    never = stack.invoke("list", {"list": "versions", "name": f"{name}/never"})
     for _, answer in stack.both("list", {"list": "versions", "name": name}):
-        assert answer.code == "NotFound"
-        assert "deleted" in answer.message and until in answer.message
+        assert (answer.code, answer.message) == (never.code, never.message)
+        assert answer.code == "NotFound" and "history" in answer.message
     assert stack.verify(name) == {}
     stack.done("restore", name=name)
     assert len(stack.done("list", list="versions", name=name)["versions"]) == 1
-    stack.done("delete", name=name, force=True)
-    answer = stack.invoke("list", {"list": "versions", "name": name})
-    assert answer.code == "NotFound" and "deleted" in answer.message and until not in answer.message
-    answer = stack.invoke("list", {"list": "versions", "name": f"{name}/never"})
-    assert answer.code == "NotFound" and "was deleted." not in answer.message
 
 
 def test_no_event_ends_before_those_it_follows(stack, chain):

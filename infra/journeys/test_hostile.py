@@ -239,6 +239,22 @@ def test_a_path_that_is_no_name_is_refused_with_the_way_to_write_it(stack, name,
         assert answer.status == 400, path
 
 
+def test_the_path_alone_says_whose_secrets_are_meant(stack, name):
+    stack.put(name, "s")
+    secrets = {f"{name}/a": "s"}
+    for method, path, query, body in [
+        ("GET", "/bundle", f"prefix={name}", None),
+        ("GET", "/names", f"prefix={name}", None),
+        ("GET", f"/secrets/{name}", "prefix=*", None),
+        ("GET", f"/names/{name}", f"name={name}", None),
+        ("PUT", f"/secrets/{name}", "", {"prefix": name, "secrets": secrets}),
+        ("PUT", f"/bundle/{name}", "", {"prefix": name, "secrets": secrets}),
+    ]:
+        answer = stack.http(method, path, query=query, body=body)
+        assert (answer.status, answer.code) == (400, "Invalid"), path
+        assert "path" in answer.message
+
+
 @pytest.mark.parametrize("bad", [1, None, True, ["a"], {"a": "b"}], ids=str)
 def test_a_name_of_another_type(stack, bad):
     for verb in ("put", "get", "list"):

@@ -72,6 +72,12 @@ REFUSED = {
         "uid": "0",
         "lc_ctype": "C",
         "ps4": "`id`",
+        "dyld_insert_libraries": "x",
+        "glibc_tunables": "x",
+        "histfile": "x",
+        "mailpath": "/tmp/m?`id`",
+        "execignore": "*",
+        "tmout": "1",
     },
     "env-file": {
         **LINES,

@@ -497,8 +497,74 @@ def test_a_policy_from_before_there_were_lives_goes_on(stack, name):
     assert f"{name}/kept" not in failed and failed[f"{name}/anew"] == "suspended"
     assert stack.get(f"{name}/kept")["version"] == 2
     assert stack.get(f"{name}/anew")["version"] == 1
+    # A delete and a restore do not make it the life of the policy.
+    stack.done("delete", name=f"{name}/anew")
+    stack.done("restore", name=f"{name}/anew")
+    assert is_suspended(stack, f"{name}/anew")
+    assert reasons(stack)[f"{name}/anew"] == "suspended"
     put_policy(stack, f"{name}/anew", days=1)
     assert stack.done("rotate", action="renew", name=f"{name}/anew")["version"] == 2
+
+
+def test_puts_at_the_same_time_end_no_life(stack, name):
+    stack.put(f"{name}/policy", "first")
+    put_policy(stack, f"{name}/policy", days=1)
+
+    def put(number):
+        each = f"{name}/{('policy', 'new')[number % 2]}"
+        return stack.invoke("put", {"name": each, "secret": f"writer {number}"}).code
+
+    with ThreadPoolExecutor(50) as pool:
+        assert set(pool.map(put, range(100))) == {"OK"}
+    assert not is_suspended(stack, f"{name}/policy")
+    for each in ("policy", "new"):
+        (head,) = stack.entries_of(f"{name}/{each}", "head")
+        assert "state" not in head and head["life"] == 1
+    assert stack.done("rotate", action="renew", name=f"{name}/policy")["version"] == 52
+
+
+def test_a_version_of_an_earlier_life_comes_back_without_the_policy_of_the_later_one(stack, name):
+    stack.put(name, "first owner")
+    stack.done("delete", name=name)
+    stack.put(name, "second owner")
+    put_policy(stack, name, days=1)
+    make_due(stack, name)
+    stack.done("delete", name=name)
+    assert stack.done("restore", name=name, version=1)["versions"] == [1]
+    assert is_suspended(stack, name)
+    assert reasons(stack)[name] == "suspended"
+    assert stack.get(name)["secret"] == "first owner"
+    # And that of the later life comes back with it.
+    stack.done("delete", name=name)
+    assert stack.done("restore", name=name, version=2)["versions"] == [2]
+    assert not is_suspended(stack, name)
+    assert name not in reasons(stack)
+    assert stack.get(name)["version"] == 3
+    assert stack.verify(name) == {}
+
+
+def test_a_delete_within_a_life_is_undone_without_a_version(stack, name):
+    """Also where an expiry, which leaves no event, has ended the life before."""
+    stack.put(name, "expired", ttl=1)
+    while stack.invoke("get", {"name": name}).code != "Expired":
+        pass
+    stack.put(name, "second")
+    stack.put(name, "third")
+    stack.done("delete", name=name, version=2)
+    assert stack.done("restore", name=name)["versions"] == [2]
+
+
+def test_a_renewal_sent_again_is_answered_the_same_whatever_changed_since(stack, name):
+    stack.put(name, "s", comment="before")
+    put_policy(stack, name, days=1)
+    again = {"action": "renew", "name": name, "token": f"{name} once"}
+    first = stack.done("rotate", **again)
+    stack.put(name, "s", comment="after")
+    put_policy(stack, name, days=2, generate=RULES)
+    assert stack.done("rotate", **again) == first
+    stack.done("policy", policy="cancel", name=name)
+    stack.done("delete", name=name)
+    assert stack.done("rotate", **again) == first
 
 
 def test_policies_of_any_size_do_not_stop_the_others(stack, name):
@@ -550,6 +616,10 @@ def test_a_json_secret_is_renewed_by_a_template_and_by_nothing_else(stack, name)
     assert value == json.loads(template)
     # The next one follows a value that a renewal made.
     assert stack.done("rotate", action="renew", name=name)["version"] == 3
+    # And nobody turns a value that is no JSON into a document of their own.
+    stack.put(name, "a password", context={"app": "web"})
+    assert stack.invoke("rotate", {"action": "renew", "name": name}).code == "Invalid"
+    assert stack.get(name, context={"app": "web"})["secret"] == "a password"
     assert stack.verify(name) == {}
 
 

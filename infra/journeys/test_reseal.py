@@ -358,13 +358,63 @@ def test_numbers_are_padded_and_the_same_version_is_current(stack, kms, name):
     assert stack.put(name, "ten")["version"] == 10
     (entry,) = stack.entries_of(name, "deleted#")
     assert entry["before_reseal"] is True and entry["row"]["version"] == "1"
-    # It comes back where it was, and a forced delete of the version takes it, too.
-    stack.done("delete", name=name, version=1)
+    # It comes back under its padded number, once the sealed version is gone from there.
     back = {"name": name, "version": 1, "before_reseal": True}
+    answer = stack.invoke("restore", back)
+    assert answer.code == "Exists" and "elete it first" in answer.message
+    stack.done("delete", name=name, version=1)
     assert stack.done("restore", **back)["versions"] == [1]
-    assert labels(stack.versions_of(name))[-1] == "1"
-    assert stack.done("reseal", action="reseal", name=name)["reasons"] == {"order": 1}
+    assert labels(stack.versions_of(name)) == [f"{version:019}" for version in range(1, 11)]
+    assert stack.get(name)["version"] == 10
+    got = stack.get(name, version=1)
+    assert (got["secret"], got["dialect"]) == ("value 1", "credstash")
+    assert stack.done("reseal", action="reseal", name=name)["changed"] == 1
     assert stack.verify(name) == {}
+
+
+def test_what_comes_back_never_hides_the_current_version(stack, kms, name):
+    writer = Writer(kms, stack.key_arn)
+    for each in ("legacy", "sealed"):
+        unpadded(stack, writer, f"{name}/{each}", 7)
+        stack.done("delete", name=f"{name}/{each}")
+    assert stack.done("reseal", action="reseal", name=f"{name}/sealed")["changed"] == 1
+    for each in ("legacy", "sealed"):
+        assert stack.put(f"{name}/{each}", "eighth")["version"] == 8
+    # Without a seal, a row can get its zeros.
+    assert stack.done("restore", name=f"{name}/legacy", version=7)["versions"] == [7]
+    assert labels(stack.versions_of(f"{name}/legacy")) == [f"{7:019}", f"{8:019}"]
+    answer = stack.invoke("restore", {"name": f"{name}/sealed", "version": 7})
+    assert answer.code == "Exists" and "without leading zeros" in answer.message
+    for each in ("legacy", "sealed"):
+        assert stack.get(f"{name}/{each}")["secret"] == "eighth"
+        assert stack.put(f"{name}/{each}", "ninth")["version"] == 9
+        assert stack.verify(f"{name}/{each}") == {}
+    # With force, no form of the number is left.
+    unpadded(stack, writer, f"{name}/sealed", 7)
+    stack.done("delete", name=f"{name}/sealed", version=7, force=True)
+    assert stack.invoke("restore", {"name": f"{name}/sealed", "version": 7}).code == "NotFound"
+
+
+def test_a_wrong_hint_can_be_undone_whichever_it_was(rows, kms):
+    stack, writer = rows.stack, Writer(kms, rows.key)
+    text = "wrongly hinted at"
+    while True:
+        row = writer.row("hinted/rucredstash", text, "rucredstash")
+        stack.rows.put_item(Item=row)
+        report = rotation.run(stack, "reseal", dry_run=True)
+        if rotation.failures(stack, "reseal").get(("hinted/rucredstash", 1)) == "ambiguous":
+            break
+    hint = {"dialects": [{"name": "hinted/rucredstash", "dialect": "credstash"}]}
+    assert rotation.run(stack, "reseal", **hint)["changed"] >= 1
+    assert stack.get("hinted/rucredstash").get("secret") != text
+    stack.done("delete", name="hinted/rucredstash", version=1)
+    back = {"name": "hinted/rucredstash", "version": 1, "before_reseal": True}
+    assert stack.done("restore", **back)["versions"] == [1]
+    assert stack.versions_of("hinted/rucredstash") == [row]
+    hint = {"dialects": [{"name": "hinted/rucredstash", "dialect": "rucredstash-le32"}]}
+    rotation.run(stack, "reseal", **hint)
+    assert stack.get("hinted/rucredstash")["secret"] == text
+    stack.done("delete", name="hinted/rucredstash", force=True)
 
 
 def test_what_was_sealed_unpadded_is_sealed_for_its_padded_number(stack, kms, name):
@@ -392,23 +442,26 @@ def test_what_was_sealed_unpadded_is_sealed_for_its_padded_number(stack, kms, na
     assert stack.versions_of(name)[-1] == damaged
 
 
-def test_what_padding_would_put_elsewhere_is_left_and_told(stack, kms, name):
+def test_what_padding_would_put_elsewhere_is_sealed_where_it_is(stack, kms, name):
     writer = Writer(kms, stack.key_arn)
     # As texts "2" is above "10": padded, the other one would be current.
     unpadded(stack, writer, f"{name}/order", 2, 10)
-    for dry_run in (True, False):
-        request = {"action": "reseal", "name": f"{name}/order", "dry_run": dry_run}
-        report = stack.done("reseal", **request)
-        assert (report["changed"], report["reasons"]) == (1, {"order": 1})
-    assert labels(stack.versions_of(f"{name}/order")) == [f"{10:019}", "2"]
-    assert stack.get(f"{name}/order")["secret"] == "value 2"
     # The padded number is another version's.
     unpadded(stack, writer, f"{name}/exists", 7)
     stack.rows.put_item(Item=writer.row(f"{name}/exists", "padded", version=7))
-    for dry_run in (True, False):
-        request = {"action": "reseal", "name": f"{name}/exists", "dry_run": dry_run}
+    for reason in ("order", "exists"):
+        request = {"action": "reseal", "name": f"{name}/{reason}"}
+        for dry_run in (True, False):
+            report = stack.done("reseal", **request, dry_run=dry_run)
+            assert (report["changed"], report["failed"]) == (2, 0), report
+        assert all("seal" in row for row in stack.versions_of(f"{name}/{reason}"))
+        # It is told of once that is all that is left.
         report = stack.done("reseal", **request)
-        assert (report["changed"], report["reasons"]) == (1, {"exists": 1})
+        assert (report["changed"], report["reasons"]) == (0, {reason: 1})
+        answer = stack.invoke("put", {"name": f"{name}/{reason}", "secret": "s"})
+        assert answer.code == "Exists" and f"`{reason}`" in answer.message
+    assert labels(stack.versions_of(f"{name}/order")) == [f"{10:019}", "2"]
+    assert stack.get(f"{name}/order")["secret"] == "value 2"
     assert labels(stack.versions_of(f"{name}/exists")) == [f"{7:019}", "7"]
     # What is deleted keeps its number, and comes back to its place.
     unpadded(stack, writer, f"{name}/deleted", 3)

@@ -134,6 +134,9 @@ pub enum Newest {
     Is(Identity),
     /// It is this row, and this event begins a life of the name.
     Begins(Identity),
+    /// It is this row, and the life of this number goes on: a restore brought back what belongs
+    /// to it.
+    Resumes(Identity, u64),
 }
 
 /// The end of a chain: what the next entry has to hold.
@@ -225,6 +228,20 @@ impl Tail {
         }
     }
 
+    /// Whether the life has no number although it is not the first: it began after a delete that
+    /// is older than the attribute.
+    #[must_use]
+    pub fn is_unnumbered(&self) -> bool {
+        self.life == 0 && self.state == State::Anew
+    }
+
+    /// The life of a name whose last version the next event deletes. One without a number gets
+    /// it, so that a restore does not make it the first life.
+    #[must_use]
+    pub fn life_when_deleted(&self) -> u64 {
+        if self.is_unnumbered() { self.sequence + 1 } else { self.life }
+    }
+
     /// The entry that tells of a change, and the end of the chain with it. `ttl` is when
     /// retention removes it, or later if an earlier entry is kept longer; `headless` says that its
     /// head is not written with it.
@@ -243,10 +260,11 @@ impl Tail {
         let numbers = change.versions.iter().filter_map(Label::number).filter_map(Version::new);
         let sequence = self.sequence + 1;
         let (life, newest) = match &change.newest {
-            _ if change.state == State::Deleted => (self.life, None),
+            _ if change.state == State::Deleted => (self.life_when_deleted(), None),
             Newest::Kept => (self.life, self.newest.clone()),
             Newest::Is(identity) => (self.life, Some(identity.clone())),
             Newest::Begins(identity) => (sequence, Some(identity.clone())),
+            Newest::Resumes(identity, life) => (*life, Some(identity.clone())),
         };
         let mut tail = Self {
             sequence,

@@ -266,7 +266,9 @@ impl<'row> Envelope<'row> {
         use Dialect::{Credstash, RucredstashLe32};
         let Some(form) = self.form else { return Ok(Examined::Contradicted) };
         let is_kept = self.digest.is_kept();
-        let (whose, secret) = match (reading::read(key, self.verified(key)?, form)?, dialect) {
+        let reading = reading::read(key, self.verified(key)?, form)?;
+        let hinted = matches!(reading, Reading::Either { .. });
+        let (whose, secret) = match (reading, dialect) {
             (Reading::One(whose, secret), None) => (whose, secret),
             (Reading::One(whose, secret), Some(dialect)) if whose == dialect => (whose, secret),
             (Reading::Same(secret), None | Some(Credstash | RucredstashLe32)) => {
@@ -279,7 +281,9 @@ impl<'row> Envelope<'row> {
             }
             _ => return Ok(Examined::Contradicted),
         };
-        let as_it_is = whose == Credstash && is_kept;
+        // What the hint alone decided gets a data key of its own, too, so that the row as it was is
+        // kept: the hint may be wrong.
+        let as_it_is = whose == Credstash && is_kept && !hinted;
         Ok(if as_it_is { Examined::AsItIs(secret) } else { Examined::Anew(secret) })
     }
 

@@ -298,9 +298,13 @@ fn merged(event: HttpEvent) -> Result<Fields, Error> {
             fields.add_json(&body)?;
         }
     }
-    // Policies on the API's paths say whose secrets a caller reaches: no query or body names one.
-    if fields.has("name") {
-        return Err(Error::invalid("`name` is given by the path of the request, and once."));
+    // Policies on the API's paths say whose secrets a caller reaches, and the access log shows the
+    // path alone: no query or body names them.
+    if fields.has("name") || fields.has("prefix") {
+        return Err(Error::invalid(
+            "The path of the request alone gives `name` or `prefix`. Leave them out of query and \
+             body.",
+        ));
     }
     for (name, value) in event.path_parameters {
         fields.add_text(&name, path(&value, event.raw_path.as_deref())?)?;

@@ -109,6 +109,16 @@ pub fn judge(tail: &Tail, top: Option<&Top>, now: Moment) -> Verdict {
     }
 }
 
+/// Whether the version that the last event tells of is missing although nothing ended the life: a
+/// transaction may have been seen in part.
+#[must_use]
+pub fn may_be_partial(tail: &Tail, top: Option<&Top>, now: Moment) -> bool {
+    tail.state != State::Deleted
+        && tail.newest.is_some()
+        && !top.is_some_and(|top| top.has_expired(now))
+        && judge(tail, top, now) == Verdict::Over
+}
+
 /// The state of a name after a put: unchanged if its life goes on, otherwise that of a new life.
 #[must_use]
 pub fn state_after_put(tail: &Tail, goes_on: bool) -> State {
@@ -134,27 +144,35 @@ pub fn newest_after_delete(tail: &Tail, deleted: &[Identity], left: Option<&Top>
     }
 }
 
+/// The life that a deleted version belongs to: `recorded` with it, or else by the `sequence` of the
+/// event that deleted it. `None` for a life before the current one that is not known.
+#[must_use]
+pub fn life_of_deleted(tail: &Tail, recorded: Option<u64>, sequence: u64) -> Option<u64> {
+    recorded.or_else(|| (sequence > tail.life).then_some(tail.life))
+}
+
 /// The state and the newest version after a restore: `restored` is the highest row that comes back,
-/// `top` the highest that was live before. A restore of a deleted name resumes its life. If another
-/// client has put the name since, that began another life, and this event is the first to record
-/// it.
+/// with the life that it belongs to, `top` the highest that was live before. If nothing is live, a
+/// restore resumes the life of what comes back, so that a policy of another life does not apply to
+/// it. If another client has put a deleted name, that began another life, and this event is the
+/// first to record it.
 #[must_use]
 pub fn after_restore(
     tail: &Tail,
-    restored: Option<&Identity>,
+    restored: Option<(&Identity, Option<u64>)>,
     top: Option<&Top>,
 ) -> (State, Newest) {
-    if tail.state != State::Deleted {
+    match (restored, top) {
+        (Some((row, Some(life))), None) => (State::Live, Newest::Resumes(row.clone(), life)),
+        (Some((row, None)), None) => (State::Anew, Newest::Begins(row.clone())),
+        (_, Some(top)) if tail.state == State::Deleted => {
+            let above = |row: &&Identity| row.version() > top.label.as_str();
+            let row = restored.map(|(row, _)| row).filter(above).unwrap_or(&top.identity);
+            (State::Anew, Newest::Begins(row.clone()))
+        }
         // If it becomes the highest, it is above the recorded row, as if another client had put
         // it: the life goes on while the recorded row is live.
-        return (tail.state, Newest::Kept);
-    }
-    let above = |row: &&Identity| top.is_none_or(|top| row.version() > top.label.as_str());
-    let newest = restored.filter(above).or(top.map(|top| &top.identity)).cloned();
-    match (newest, top) {
-        (Some(newest), Some(_)) => (State::Anew, Newest::Begins(newest)),
-        (Some(newest), None) => (State::Live, Newest::Is(newest)),
-        (None, _) => (State::Live, Newest::Kept),
+        _ => (tail.state, Newest::Kept),
     }
 }
 
@@ -251,6 +269,18 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_its_event_shows_first_is_looked_for_again() {
+        let (first, second) = (top(1, "a"), top(2, "b"));
+        let partial = |tail: &Tail, top: Option<&Top>| may_be_partial(tail, top, at(100));
+        assert!(partial(&live(Some(&second)), Some(&first)));
+        assert!(partial(&live(Some(&first)), None));
+        assert!(!partial(&live(Some(&second)), Some(&second)));
+        assert!(!partial(&live(Some(&first)), Some(&second)));
+        assert!(!partial(&Tail::default(), None));
+        assert!(!partial(&Tail::standing(State::Deleted, 1, None), Some(&first)));
+    }
+
+    #[test]
     fn a_put_after_the_end_begins_a_new_life() {
         let mut tail = live(None);
         assert_eq!(state_after_put(&tail, true), State::Live);
@@ -278,21 +308,53 @@ mod tests {
     #[test]
     fn a_restore_resumes_the_life_that_a_delete_ended() {
         let (first, second) = (top(1, "a"), top(2, "b"));
-        let deleted = Tail::standing(State::Deleted, 1, None);
-        let is = Newest::Is(second.identity.clone());
-        assert_eq!(after_restore(&deleted, Some(&second.identity), None), (State::Live, is));
+        let deleted = Tail::standing(State::Deleted, 2, None);
+        // Whatever life comes back is the one that goes on: an earlier owner's, too.
+        for life in [1, 2] {
+            let resumes = Newest::Resumes(second.identity.clone(), life);
+            let stands = after_restore(&deleted, Some((&second.identity, Some(life))), None);
+            assert_eq!(stands, (State::Live, resumes));
+        }
+        // One that is not known is none that a policy may have been put in.
+        let begins = Newest::Begins(second.identity.clone());
+        let stands = after_restore(&deleted, Some((&second.identity, None)), None);
+        assert_eq!(stands, (State::Anew, begins));
         // Another client put the name after the delete.
         for (restored, expected) in [(&second, &second), (&top(1, "ours"), &second)] {
             let theirs = if restored == &second { &first } else { &second };
             let begins = Newest::Begins(expected.identity.clone());
-            let stands = after_restore(&deleted, Some(&restored.identity), Some(theirs));
+            let restored = Some((&restored.identity, Some(2)));
+            let stands = after_restore(&deleted, restored, Some(theirs));
             assert_eq!(stands, (State::Anew, begins));
         }
         // A single version, to a name that is there.
         for state in [State::Live, State::Anew] {
             let tail = Tail::standing(state, 1, Some(first.identity.clone()));
-            let stands = after_restore(&tail, Some(&second.identity), Some(&first));
+            let stands = after_restore(&tail, Some((&second.identity, Some(1))), Some(&first));
             assert_eq!(stands, (state, Newest::Kept));
+            // Another client's delete or an expiry ended the life without an event.
+            let resumes = Newest::Resumes(first.identity.clone(), 1);
+            let stands = after_restore(&tail, Some((&first.identity, Some(1))), None);
+            assert_eq!(stands, (State::Live, resumes));
+        }
+    }
+
+    #[test]
+    fn the_life_of_a_deleted_version_is_recorded_or_the_current_one() {
+        let tail = Tail::standing(State::Deleted, 5, None);
+        assert_eq!(life_of_deleted(&tail, Some(3), 4), Some(3));
+        assert_eq!(life_of_deleted(&tail, None, 6), Some(5));
+        assert_eq!(life_of_deleted(&tail, None, 4), None);
+        // Older than the attribute.
+        assert_eq!(life_of_deleted(&Tail::standing(State::Deleted, 0, None), None, 4), Some(0));
+    }
+
+    #[test]
+    fn a_life_without_a_number_gets_one_when_it_ends() {
+        let first = top(1, "a").identity;
+        assert_eq!(Tail::standing(State::Anew, 0, Some(first.clone())).life_when_deleted(), 4);
+        for (state, life) in [(State::Anew, 2), (State::Live, 0), (State::Live, 2)] {
+            assert_eq!(Tail::standing(state, life, Some(first.clone())).life_when_deleted(), life);
         }
     }
 

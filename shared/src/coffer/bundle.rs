@@ -162,7 +162,7 @@ impl Coffer {
     ) -> Result<(Vec<Row>, Option<Key>), Error> {
         let end = Instant::now() + Duration::from_secs(Self::UNSETTLED_SECONDS);
         let mut pause = Pause::default();
-        let mut before = self.under(prefix, after.clone(), limit).await?;
+        let mut before = self.under(prefix, after.clone(), limit, patience).await?;
         loop {
             let (listed, listed_at) = (Instant::now(), Moment::now());
             let rows = self.newest_of(&before, patience).await?;
@@ -173,7 +173,7 @@ impl Coffer {
             if rows.iter().any(new) {
                 tokio::time::sleep_until(listed + Self::SETTLED_AFTER).await;
             }
-            let now = self.under(prefix, after.clone(), limit).await?;
+            let now = self.under(prefix, after.clone(), limit, patience).await?;
             let as_listed = rows.iter().zip(&before.descriptions).all(|(row, listed)| {
                 let version = Some(listed.version.as_str());
                 (name_of(row), version_of(row)) == (Some(&listed.name), version)
@@ -237,20 +237,37 @@ impl Coffer {
         prefix: &Prefix,
         after: Option<Key>,
         limit: Option<u32>,
+        end: Instant,
     ) -> Result<Listed, Error> {
         if let Some(limit) = limit {
-            return self.list(Some(prefix), after, limit).await;
+            return self.listed(prefix, after, limit, end).await;
         }
-        let mut all = self.list(Some(prefix), after, Self::MAX_LIMIT).await?;
+        let mut all = self.listed(prefix, after, Self::MAX_LIMIT, end).await?;
         while let Some(next) = all.next.take() {
             if all.descriptions.iter().map(json_len).sum::<usize>() > Self::MOST_JSON {
                 return Err(no_document());
             }
-            let page = self.list(Some(prefix), Some(next), Self::MAX_LIMIT).await?;
+            let page = self.listed(prefix, Some(next), Self::MAX_LIMIT, end).await?;
             all.descriptions.extend(page.descriptions);
             all.next = page.next;
         }
         Ok(all)
+    }
+
+    /// A page of a listing, asked for again where DynamoDB is busy.
+    async fn listed(
+        &self,
+        prefix: &Prefix,
+        after: Option<Key>,
+        limit: u32,
+        end: Instant,
+    ) -> Result<Listed, Error> {
+        let pages = patiently(vec![after], 1, end, |after| async {
+            let page = self.list(Some(prefix), after.clone(), limit).await;
+            (after, page)
+        });
+        let page = pages.await.into_iter().next();
+        page.map_or(Ok(Listed { descriptions: Vec::new(), next: None }), |(_, page)| page)
     }
 
     async fn open_all(

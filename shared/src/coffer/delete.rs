@@ -104,8 +104,9 @@ impl Coffer {
                 break;
             }
             let mut transaction = Transaction::default();
+            let life = if batch.last { tail.life_when_deleted() } else { tail.life };
             for live in &batch.rows {
-                let kept = bury(live.item(), tail.sequence + 1, end);
+                let kept = bury(live.item(), tail.sequence + 1, life, end);
                 transaction.bury(store, live.item(), kept);
             }
             let labels = batch.labels();
@@ -136,9 +137,12 @@ impl Coffer {
             let tail = store.tail(name).await?;
             let batch = Batch::read(store, name, version.as_ref(), REMOVED).await?;
             let mut buried = store.buried(name, version.as_ref(), None).await?.0;
-            if let (true, Some(label)) = (buried.is_empty(), &version) {
-                // What was padded when it was sealed again lies there.
-                buried = store.buried(name, Some(&label.padded()), None).await?.0;
+            // The same number may lie there padded, as it was sealed again, and unpadded.
+            let forms = [version.as_ref().map(Label::padded), delete.version.clone()];
+            for form in forms.into_iter().flatten() {
+                if buried.is_empty() && version.as_ref() != Some(&form) {
+                    buried = store.buried(name, Some(&form), None).await?.0;
+                }
             }
             let mut transaction = Transaction::default();
             // What awaits recovery goes first: the secret is there until the last of it is gone.
@@ -278,14 +282,20 @@ impl Batch {
     }
 }
 
-/// The version that is meant, as it is written where it lies: padded, or, before 2016, not.
+/// The version that is meant, as it is written where it lies: padded, or, before 2016, not. A live
+/// one comes before one that awaits recovery.
 async fn form(store: &Store, delete: &Delete) -> Result<Option<Label>, Error> {
     let Some(label) = &delete.version else { return Ok(None) };
     let padded = label.padded();
     let name = &delete.name;
-    let known = padded == *label
-        || store.live(name, &padded).await?.is_some()
-        || store.buried(name, Some(&padded), None).await?.0.iter().any(|it| !it.before_reseal);
+    if padded == *label || store.live(name, &padded).await?.is_some() {
+        return Ok(Some(padded));
+    }
+    if store.live(name, label).await?.is_some() {
+        return Ok(Some(label.clone()));
+    }
+    let buried = store.buried(name, Some(&padded), None).await?.0;
+    let known = buried.iter().any(|each| !each.before_reseal);
     Ok(Some(if known { padded } else { label.clone() }))
 }
 

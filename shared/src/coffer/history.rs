@@ -1,6 +1,6 @@
 //! history: what was done to a secret, by whom and when, and whether the record is whole.
 
-use crate::chain::{Act, Broken, Check, EVENT, State};
+use crate::chain::{Broken, Check, EVENT};
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
@@ -131,29 +131,6 @@ impl Coffer {
         if verified.broken.is_empty() { Ok(verified) } else { self.check(name).await }
     }
 
-    /// What is known of a name without versions: that it was deleted, and until when it can be
-    /// restored, if its newest delete says so.
-    pub(super) async fn absent(&self, name: &Name) -> Result<Error, Error> {
-        /// How many events are looked at for the delete: others may follow it, such as a reseal.
-        const LOOKED_AT: i32 = 10;
-        let store = self.ledger()?;
-        // A record that cannot be read says nothing, and listing needs none.
-        let deleted = match store.tail(name).await {
-            Ok(tail) => tail.state == State::Deleted,
-            Err(Error::Unreadable) => false,
-            Err(error) => return Err(error),
-        };
-        if !deleted {
-            return Ok(not_found());
-        }
-        let rows = store.events(name, false, None, Some(LOOKED_AT)).await?.0;
-        let is_delete = |row: &&Row| {
-            row.get("operation").and_then(Attribute::text) == Some(Act::Delete.as_str())
-        };
-        let until = rows.iter().find(is_delete).and_then(|row| row.get("recoverable_until"));
-        Ok(deleted_until(until.and_then(Attribute::text).and_then(Moment::from_rfc3339)))
-    }
-
     async fn check(&self, name: &Name) -> Result<Verified, Error> {
         let store = self.ledger()?;
         // The head before and after: what the one tells of must be there, and what is there must
@@ -180,32 +157,9 @@ impl Coffer {
     }
 }
 
-/// That a secret was deleted, and until when it can be restored, as far as that is known.
-fn deleted_until(until: Option<Moment>) -> Error {
-    let message = match until {
-        Some(until) if until > Moment::now() => {
-            format!("This secret was deleted. Restore it before {until}, or put it again.")
-        }
-        Some(_) => {
-            "This secret was deleted, and the time to restore it has passed. Put it again.".into()
-        }
-        None => "This secret was deleted. Its history says when and by whom.".into(),
-    };
-    Error::NotFound(message.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_deleted_secret_says_until_when_it_can_be_restored() {
-        let future = Moment::now().after(60).unwrap();
-        let message = |until| deleted_until(until).to_string();
-        assert!(message(Some(future)).contains(&future.to_string()));
-        assert!(message(Some(Moment::from_unix(1).unwrap())).contains("has passed"));
-        assert!(message(None).contains("history"));
-    }
 
     #[test]
     fn an_event_shows_until_when_a_delete_can_be_undone() {

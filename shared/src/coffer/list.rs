@@ -120,8 +120,7 @@ impl Coffer {
         // One more than asked for, so that the last answer has no `next`.
         let Page { mut rows, mut last } = self.store()?.versions(name, after, limit + 1).await?;
         if rows.is_empty() && first {
-            let error = if self.ledger().is_ok() { self.absent(name).await? } else { not_found() };
-            return Err(for_name(name, error));
+            return Err(for_name(name, not_found()));
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         if rows.len() > limit {

@@ -25,8 +25,19 @@ pub(super) struct Once {
 impl Once {
     pub(super) fn new(token: &Token, act: Act, puts: &[Put]) -> Self {
         let names: Vec<Name> = puts.iter().map(|put| put.name.clone()).collect();
+        if let (Act::Renew, [name]) = (act, names.as_slice()) {
+            return Self::of_renewal(token, name);
+        }
         let key = token.key(act.as_str(), names.iter().map(Name::as_str));
         Self { key, former: token.former_key(), fingerprint: fingerprint(puts), names }
+    }
+
+    /// A renewal, which is asked for by its name alone: what it puts follows from the policy and
+    /// the newest version, and these may have changed when it is sent again.
+    pub(super) fn of_renewal(token: &Token, name: &Name) -> Self {
+        let key = token.key(Act::Renew.as_str(), [name.as_str()]);
+        let fingerprint = digest::of_parts([name.as_str()]).to_vec();
+        Self { key, former: token.former_key(), fingerprint, names: vec![name.clone()] }
     }
 
     /// What was answered to it, if it was done.

@@ -36,11 +36,11 @@ impl Coffer {
     /// What a sealed row becomes: the same under its padded number, or nothing else. The seal covers
     /// the number, so the row is verified and sealed again, with the same plaintext under the same
     /// data key and counter, which is the same ciphertext.
-    pub(super) async fn plan_pad(&self, found: &Found, dry_run: bool) -> Result<Plan, Error> {
+    pub(super) async fn plan_pad(&self, found: &Found) -> Result<Plan, Error> {
         if !is_unpadded(found) {
             return Ok(Plan::Skip);
         }
-        if let Some(reason) = self.cannot_pad(found, dry_run).await? {
+        if let Some(reason) = self.cannot_pad(found).await? {
             return Ok(Plan::Fail(reason));
         }
         let row = found.row();
@@ -65,16 +65,12 @@ impl Coffer {
         })
     }
 
-    /// In a dry run, why a version would not be padded, as far as that is known before the others of
-    /// its name are padded. Otherwise this is asked when it is written.
-    pub(super) async fn cannot_pad(
-        &self,
-        found: &Found,
-        dry_run: bool,
-    ) -> Result<Option<Reason>, Error> {
+    /// Why a version will not be padded, as far as that is known before the others of its name are
+    /// padded. It is asked again when it is written.
+    pub(super) async fn cannot_pad(&self, found: &Found) -> Result<Option<Reason>, Error> {
         /// How many of the highest versions are looked at.
         const LOOKED_AT: i32 = 100;
-        if !dry_run || !is_unpadded(found) {
+        if !is_unpadded(found) {
             return Ok(None);
         }
         let store = self.ledger()?;

@@ -8,7 +8,7 @@ use crate::row::Row;
 use crate::store::Store;
 
 use super::not_found;
-use super::policy::{Rotation, goes_on};
+use super::policy::{Rotation, goes_on, standing};
 
 /// The place of a new version among the versions and events of its name.
 pub(super) struct Place {
@@ -44,8 +44,7 @@ pub(super) async fn place(
     asked: Option<Version>,
     rotation: Option<&Rotation>,
 ) -> Result<Place, Error> {
-    let (tail, tops) = tokio::try_join!(store.tail(name), store.tops(name, 1))?;
-    let top = tops.into_iter().next();
+    let (tail, top) = standing(store, name).await?;
     if rotation.is_some() && top.is_none() {
         return Err(not_found());
     }
@@ -95,7 +94,8 @@ fn uncountable(highest: &Label) -> Error {
     Error::Exists(if highest.number().is_some() {
         "The highest version of this name is a number without leading zeros: another client wrote \
          it, and it sorts above the versions that Coffer writes. Rotate the name with action \
-         reseal, which gives it its zeros, then put again."
+         reseal, which gives it its zeros, then put again. If reseal reports `order` or `exists`, \
+         use another name."
             .into()
     } else {
         "The highest version of this name is not a number: another client wrote it, and it sorts \

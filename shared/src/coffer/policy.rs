@@ -4,7 +4,7 @@ use crate::chain::{Act, Caller, Change, Newest, State, Tail};
 use crate::context::Context;
 use crate::error::Error;
 use crate::generate::Rules;
-use crate::life::{Top, Verdict, judge, state_after_put};
+use crate::life::{Top, Verdict, judge, may_be_partial, state_after_put};
 use crate::moment::Moment;
 use crate::name::Name;
 use crate::pause::Pause;
@@ -146,12 +146,9 @@ impl Coffer {
         let mut asked = asked;
         let mut pause = Pause::default();
         loop {
-            let (there, tail, tops) = tokio::try_join!(
-                store.policy(asked.name.as_str()),
-                store.tail(&asked.name),
-                store.tops(&asked.name, 1)
-            )?;
-            let Some(top) = tops.into_iter().next() else { return Err(not_found()) };
+            let (there, (tail, top)) =
+                tokio::try_join!(store.policy(asked.name.as_str()), standing(store, &asked.name))?;
+            let Some(top) = top else { return Err(not_found()) };
             if top.has_expired(Moment::now()) {
                 return Err(Error::Expired);
             }
@@ -167,15 +164,16 @@ impl Coffer {
                 }
             }
             asked.sequence = tail.sequence + 1;
-            // If another client has put the name again, this event is the first to record it.
-            let (life, newest) = if goes_on {
+            // If another client has put the name again, this event is the first to record it; and
+            // a life without a number gets one, so that the policy can belong to it.
+            let (life, newest) = if goes_on && !tail.is_unnumbered() {
                 (tail.life, Newest::Is(top.identity))
             } else {
                 (asked.sequence, Newest::Begins(top.identity))
             };
             asked.life = Some(life);
             let mut transaction = Transaction::default();
-            transaction.put_policy(store, asked.to_row(), there.as_ref().map(sequence_of));
+            transaction.put_policy(store, asked.to_row(), there.as_ref().map(before));
             let change = told(Act::Policy, state_after_put(&tail, goes_on), newest);
             match self.tell(store, transaction, &asked.name, &tail, &change, caller).await? {
                 Committed::Done => return Ok(asked),
@@ -191,9 +189,8 @@ impl Coffer {
     /// [`Error::Unreadable`]; [`Error::Unavailable`].
     pub async fn policy(&self, name: &Name) -> Result<Rotation, Error> {
         let store = self.ledger()?;
-        let (rotation, tail, tops) =
-            tokio::try_join!(self.rotation(name), store.tail(name), store.tops(name, 1))?;
-        let lives = rotation.is_of(&tail) && goes_on(store, name, &tail, tops.first()).await?;
+        let (rotation, (tail, top)) = tokio::try_join!(self.rotation(name), standing(store, name))?;
+        let lives = rotation.is_of(&tail) && goes_on(store, name, &tail, top.as_ref()).await?;
         Ok(Rotation { suspended: !lives, ..rotation })
     }
 
@@ -218,7 +215,7 @@ impl Coffer {
             let there = there.filter(|row| !policy::is_cancelled(row)).ok_or_else(no_policy)?;
             let mut transaction = Transaction::default();
             let left = policy::cancelled(name.as_str(), tail.sequence + 1, Moment::now());
-            transaction.put_policy(store, left, Some(sequence_of(&there)));
+            transaction.put_policy(store, left, Some(before(&there)));
             let change = told(Act::Cancel, tail.state, Newest::Kept);
             match self.tell(store, transaction, name, &tail, &change, caller).await? {
                 Committed::Done => return Ok(()),
@@ -228,10 +225,23 @@ impl Coffer {
     }
 }
 
-/// The number of the event that wrote an entry.
-fn sequence_of(row: &Row) -> u64 {
-    let sequence = row.get("sequence").and_then(Attribute::integer);
-    sequence.and_then(|sequence| sequence.try_into().ok()).unwrap_or_default()
+/// The number of the event that wrote an entry, if it can be read.
+fn before(row: &Row) -> Option<u64> {
+    row.get("sequence").and_then(Attribute::integer).and_then(|sequence| sequence.try_into().ok())
+}
+
+/// The end of the chain of a name and its highest version. The chain is read first: if Coffer
+/// writes a version in between, the transaction that follows this end is refused.
+pub(super) async fn standing(store: &Store, name: &Name) -> Result<(Tail, Option<Top>), Error> {
+    let tail = store.tail(name).await?;
+    let top = store.tops(name, 1).await?.into_iter().next();
+    if !may_be_partial(&tail, top.as_ref(), Moment::now()) {
+        return Ok((tail, top));
+    }
+    // A read beside a transaction can show its event before its version.
+    Pause::default().wait().await?;
+    let top = store.tops(name, 1).await?.into_iter().next();
+    Ok((tail, top))
 }
 
 fn asked_again(known: &Rotation, asked: Rotation) -> Rotation {

@@ -278,7 +278,7 @@ impl Coffer {
         let now = Moment::now();
         let policy = rotation.zip(drafts.first()).map(|(rotation, draft)| {
             let row = rotation.renewed(draft.place.tail.sequence + 1, now);
-            transaction.put_policy(store, row, Some(rotation.sequence));
+            transaction.put_policy(store, row, Some(Some(rotation.sequence)));
             transaction.len() - 1
         });
         if let Some(once) = once {

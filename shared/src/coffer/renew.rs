@@ -3,12 +3,14 @@
 use crate::chain::Caller;
 use crate::error::Error;
 use crate::generate::weak_policy;
-use crate::life::Top;
+use crate::life::{Top, may_be_partial};
 use crate::moment::Moment;
 use crate::name::Name;
+use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 use crate::store::ledger::Token;
 
+use super::once::Once;
 use super::policy::{Rotation, goes_on};
 use super::put::{Put, Stored, Value};
 use super::rewrap::sealed_under;
@@ -28,7 +30,13 @@ impl Coffer {
         }
         let store = self.ledger()?;
         let name = &rotation.name;
-        let (row, tail) = tokio::try_join!(store.described(name), store.tail(name))?;
+        // The end of the chain first, as in every put.
+        let tail = store.tail(name).await?;
+        let mut row = store.described(name).await?;
+        if may_be_partial(&tail, row.as_ref().and_then(Top::of).as_ref(), Moment::now()) {
+            Pause::default().wait().await?;
+            row = store.described(name).await?;
+        }
         // Deleted, it waits: restored, it is made up for once.
         let Some(row) = row else { return Ok(Plan::Skip) };
         let top = Top::of(&row);
@@ -60,6 +68,12 @@ impl Coffer {
         // No other name has a policy.
         name.check()?;
         self.pace_one();
+        // What was answered once is answered again, even if it could not be done any more.
+        if let (Some(token), false) = (&token, dry_run)
+            && let Some(stored) = Once::of_renewal(token, name).answer(self.ledger()?).await?
+        {
+            return Ok(stored.into_iter().next());
+        }
         let rotation = self.rotation(name).await?;
         let put = match self.plan_renew(&rotation, true).await? {
             Plan::Change(Change::Renew(put)) => *put,
@@ -90,7 +104,9 @@ impl Coffer {
 
 /// The put that follows this row.
 fn next(rotation: &Rotation, row: &Row) -> Plan {
-    if rotation.rules.template().is_none() && row.get("json").is_some_and(Attribute::is_set) {
+    // A template for text would let whoever puts the policy decide the whole value.
+    let json = row.get("json").is_some_and(Attribute::is_set);
+    if json != rotation.rules.template().is_some() {
         return Plan::Fail(Reason::Json);
     }
     let context = rotation.context.clone().or_else(|| sealed_under(row));
@@ -111,8 +127,10 @@ fn refused(reason: Reason) -> Error {
         Reason::Weak => weak_policy(),
         Reason::Suspended => Error::Suspended,
         Reason::Json => Error::invalid(
-            "The newest version is a JSON object, and a generated value would replace all of it. \
-             Put the policy with `generate.template` and `generate.key`, or put another value.",
+            "The value and the policy do not match: a JSON object is renewed by a policy with \
+             `generate.template` and `generate.key`, any other value by one without. Put the \
+             policy again to match. If the value is a JSON object that was put before this \
+             release, put it again first.",
         ),
         _ => Error::invalid(
             "The newest version is a legacy row, which does not say its encryption context. Give \
@@ -150,6 +168,7 @@ mod tests {
         assert_eq!(reason(None, &json), Some(Reason::Json));
         assert_eq!(reason(Some("{}"), &json), None);
         assert_eq!(reason(None, &text), None);
+        assert_eq!(reason(Some("{}"), &text), Some(Reason::Json));
         json.insert("json".to_owned(), Attribute::Flag(false));
         assert_eq!(reason(None, &json), None);
     }

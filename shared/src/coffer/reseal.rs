@@ -20,7 +20,7 @@ use crate::store::{Item, Store};
 use super::delete::Recovery;
 use super::hint::Hints;
 use super::work::{Applied, Change, InVain, Plan, Reason};
-use super::{Coffer, DAY_SECONDS, pad};
+use super::{Coffer, DAY_SECONDS, Legacy, pad};
 
 /// How many rows of one name one transaction writes, old forms included: at their largest they are
 /// 3.2 MB.
@@ -37,7 +37,7 @@ impl Coffer {
     ) -> Result<Plan, Error> {
         let row = found.row();
         if row.contains_key("seal") {
-            return self.plan_pad(found, dry_run).await;
+            return self.plan_pad(found).await;
         }
         // The ledger keeps its own records under these names, so no event can tell of it.
         if Name::of_any_client(&found.name).is_ok_and(|name| name.is_reserved()) {
@@ -45,6 +45,10 @@ impl Coffer {
         }
         if envelope::is_stripped(&row) {
             return Ok(Plan::Fail(Reason::Stripped));
+        }
+        // Or a row that was stripped of its seal would get another, under whatever name it lies.
+        if self.policy.legacy == Legacy::Refuse {
+            return Ok(Plan::Fail(Reason::Unsealed));
         }
         let envelope = match Envelope::parse(&row) {
             Ok(envelope) => envelope,
@@ -69,7 +73,9 @@ impl Coffer {
         let Some(described) = described(&row, &context)? else {
             return Ok(Plan::Fail(Reason::Unsealable));
         };
-        let described = pad::padded(found, described);
+        // Where padding would make another version current, it gets its seal in place.
+        let refused = self.cannot_pad(found).await?;
+        let described = if refused.is_some() { described } else { pad::padded(found, described) };
         let resealed = match examined {
             Err(refusal) => return Ok(Plan::Fail(reason(refusal))),
             Ok(Examined::Ambiguous) => return Ok(Plan::Fail(Reason::Ambiguous)),
@@ -96,8 +102,7 @@ impl Coffer {
         if !row::fits(&resealed) {
             return Ok(Plan::Fail(Reason::TooLarge));
         }
-        let refused = self.cannot_pad(found, dry_run).await?;
-        Ok(refused.map_or(Plan::Change(Change::Row(resealed)), Plan::Fail))
+        Ok(Plan::Change(Change::Row(resealed)))
     }
 
     /// Writes the resealed rows of one name and the event that tells of them, all or none; leaves

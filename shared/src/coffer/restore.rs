@@ -1,8 +1,9 @@
 //! restore: versions come back from the ledger as they were.
 
+use crate::chain::Tail;
 use crate::chain::{Act, Caller, Change, State};
 use crate::error::Error;
-use crate::life::after_restore;
+use crate::life::{Top, after_restore, life_of_deleted};
 use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::pause::Pause;
@@ -58,29 +59,37 @@ impl Coffer {
         let mut versions: Vec<Label> = Vec::new();
         // Those whose place is taken: by what was put since, or by another row of the number.
         let mut taken: Vec<Label> = Vec::new();
+        // Whether one would come back above a version that is current.
+        let mut hidden = false;
         let mut pause = Pause::default();
         loop {
             let gone = [versions.as_slice(), taken.as_slice()].concat();
-            let (tail, (buried, more), live) = tokio::try_join!(
-                store.tail(name),
-                awaiting(store, restore, &gone),
-                store.tops(name, 1)
-            )?;
+            // The end of the chain first: what Coffer writes after it was read makes this fail.
+            let tail = store.tail(name).await?;
+            let ((buried, more), live) =
+                tokio::try_join!(awaiting(store, restore, &gone), store.tops(name, 1))?;
             if buried.is_empty() {
                 break;
             }
-            // Somebody put it anew: another client, if the ledger knows nothing of it.
-            let anew =
-                tail.state == State::Anew || (tail.state == State::Deleted && !live.is_empty());
-            if restore.version.is_none() && anew {
+            let top = live.first();
+            if restore.version.is_none() && versions.is_empty() && is_anew(&tail, &buried, top) {
                 return Err(put_anew());
+            }
+            let (above, buried) = in_order(buried, top);
+            if buried.is_empty() {
+                hidden = true;
+                taken.extend(above);
+                continue;
             }
             let mut transaction = Transaction::default();
             for buried in &buried {
                 transaction.unearth(store, buried.item(), buried.live());
             }
-            let highest = buried.first().and_then(Buried::identity);
-            let (state, newest) = after_restore(&tail, highest.as_ref(), live.first());
+            let highest = buried.first().and_then(|buried| {
+                Some((buried.identity()?, life_of_deleted(&tail, buried.life, buried.sequence)))
+            });
+            let highest = highest.as_ref().map(|(identity, life)| (identity, *life));
+            let (state, newest) = after_restore(&tail, highest, top);
             let labels: Vec<_> = buried.into_iter().map(|buried| buried.label).collect();
             let change = Change {
                 act: Act::Restore,
@@ -113,6 +122,9 @@ impl Coffer {
             }
         }
         if versions.is_empty() {
+            if hidden {
+                return Err(would_be_current());
+            }
             return Err(match (taken.is_empty(), restore.before_reseal) {
                 (true, false) => nothing(),
                 (true, true) => nothing_before(),
@@ -123,6 +135,34 @@ impl Coffer {
         versions.reverse();
         Ok(Restored { name: name.clone(), versions })
     }
+}
+
+/// Whether somebody put the name again since some of these were deleted: another client, if the
+/// ledger knows nothing of it.
+fn is_anew(tail: &Tail, buried: &[Buried], top: Option<&Top>) -> bool {
+    let earlier =
+        |each: &Buried| life_of_deleted(tail, each.life, each.sequence) != Some(tail.life);
+    top.is_some()
+        && (tail.state == State::Deleted || tail.is_unnumbered() || buried.iter().any(earlier))
+}
+
+/// What can come back below the version that is current, and the labels of what cannot. A number
+/// without its zeros sorts above every padded one. A row without a seal comes back with them; a seal
+/// covers the version.
+fn in_order(buried: Vec<Buried>, top: Option<&Top>) -> (Vec<Label>, Vec<Buried>) {
+    let counts = |label: &Label| label.number().is_some();
+    let padded = top.is_some_and(|top| counts(&top.label) && top.label.padded() == top.label);
+    let (mut above, mut below) = (Vec::new(), Vec::new());
+    for each in buried {
+        if !padded || each.label.padded() == each.label {
+            below.push(each);
+        } else if each.is_sealed() {
+            above.push(each.label);
+        } else {
+            below.push(each.padded());
+        }
+    }
+    (above, below)
 }
 
 /// The next versions that await recovery, highest first: each once, the one deleted last, and none
@@ -148,6 +188,8 @@ async fn awaiting(
             if done || later || other || buried.until <= now {
                 continue;
             }
+            // Under the number that it has by now. It has no seal, and a MAC covers no version.
+            let buried = if buried.before_reseal { buried.padded() } else { buried };
             match found.last_mut().filter(|last| last.label == buried.label) {
                 Some(last) if last.sequence < buried.sequence => *last = buried,
                 Some(_) => {}
@@ -190,6 +232,15 @@ fn nothing_before() -> Error {
 fn resealed_is_there() -> Error {
     Error::Exists(
         "The version is there. Delete it first, then restore with `before_reseal` again.".into(),
+    )
+}
+
+fn would_be_current() -> Error {
+    Error::Exists(
+        "This version has a number without leading zeros, so it would sort above the current \
+         version and replace it. Get it from a backup, or delete what is live, restore this one, \
+         and rotate the name with action reseal."
+            .into(),
     )
 }
 

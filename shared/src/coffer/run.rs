@@ -426,7 +426,7 @@ impl Coffer {
         let since = Moment::from_unix(since).unwrap_or(run.started_at);
         let (mut keys, mut next) = (Vec::new(), resumed(progress.after.clone()));
         for _ in 0..Self::READS {
-            (keys, next) = store.moved(since, at, next, self.page_limit() * 10).await?;
+            (keys, next) = store.moved(acts(job), since, at, next, self.page_limit() * 10).await?;
             if next.is_none() || !keys.is_empty() {
                 break;
             }
@@ -434,7 +434,8 @@ impl Coffer {
         let mut uncounted = progress.marks.clone();
         for last in last_of_each(keys) {
             let name = last.name.clone();
-            let settled = self.settle(job, run, part, (progress, &mut uncounted), &name).await?;
+            let counts = (&mut *progress, &mut uncounted);
+            let settled = self.settle(job, run, part, counts, (&name, until)).await?;
             let Some(tally) = settled else { return Ok(()) };
             let (run, ttl) = (&run.id, Self::end_of_run());
             // The first stage has told of most of them.
@@ -473,7 +474,7 @@ impl Coffer {
         run: &Run,
         part: &str,
         (progress, uncounted): (&mut Progress, &mut BTreeSet<String>),
-        text: &str,
+        (text, until): (&str, Instant),
     ) -> Result<Option<Tally>, Error> {
         let store = self.ledger()?;
         let name = Name::of_any_client(text)?;
@@ -510,8 +511,11 @@ impl Coffer {
                     }
                 }
             }
-            if !self.moved_since(&name, before.sequence).await? {
+            if !self.moved_since(acts(job), &name, before.sequence).await? {
                 return Ok(Some(Tally { changed, failures, ..Tally::default() }));
+            }
+            if Instant::now() >= until {
+                break;
             }
         }
         failures.push(Unit::unread(text).failure(Reason::Moving));
@@ -519,12 +523,12 @@ impl Coffer {
     }
 
     /// Whether a version of a name was moved after the event of this number.
-    async fn moved_since(&self, name: &Name, sequence: u64) -> Result<bool, Error> {
+    async fn moved_since(&self, acts: &[Act], name: &Name, sequence: u64) -> Result<bool, Error> {
         let store = self.ledger()?;
         let mut after = Some(chain::key(sequence));
         loop {
             let (rows, more) = store.events(name, true, after, None).await?;
-            let moves = [Act::Delete, Act::Restore].map(Act::as_str);
+            let moves: Vec<_> = acts.iter().map(|act| act.as_str()).collect();
             let operation =
                 |row: &Row| row.get("operation").and_then(Attribute::text).map(str::to_owned);
             if rows.iter().filter_map(operation).any(|each| moves.contains(&each.as_str())) {
@@ -667,6 +671,15 @@ impl Coffer {
                 return Ok(report);
             }
         }
+    }
+}
+
+/// What moves a version past a part that was done: from the table to the ledger, or back, or, for
+/// data keys, by a reseal that pads its number or keeps its old form.
+fn acts(job: &Job<'_>) -> &'static [Act] {
+    match job.action {
+        Action::Rewrap => &[Act::Delete, Act::Restore, Act::Reseal],
+        Action::Reseal | Action::Renew => &[Act::Delete, Act::Restore],
     }
 }
 

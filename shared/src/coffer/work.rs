@@ -82,6 +82,8 @@ pub enum Reason {
     Dialect,
     /// It has what only sealed rows have, but no seal.
     Stripped,
+    /// It has no seal, and the stack refuses such rows.
+    Unsealed,
     /// It has an attribute that no seal covers, or one of another type than Coffer reads.
     Unsealable,
     /// With a seal it would not fit an item.
@@ -118,6 +120,7 @@ impl Reason {
             Self::Ambiguous => "ambiguous",
             Self::Dialect => "dialect",
             Self::Stripped => "stripped",
+            Self::Unsealed => "unsealed",
             Self::Unsealable => "unsealable",
             Self::TooLarge => "too-large",
             Self::Exists => "exists",

@@ -108,25 +108,38 @@ fn is_line(text: &str) -> bool {
 /// Whether a shell or the dynamic linker acts on this variable, or a reader does not set it to the
 /// value given. bash even evaluates what some of them are set to.
 fn is_special(variable: &str) -> bool {
-    const BEGINNINGS: [&str; 3] = ["BASH", "LC_", "LD_"];
+    const BEGINNINGS: [&str; 5] = ["BASH", "DYLD_", "HIST", "LC_", "LD_"];
     const SPECIAL: &[&str] = &[
         "CDPATH",
+        "CHILD_MAX",
         "COMP_WORDBREAKS",
         "DIRSTACK",
         "ENV",
         "EPOCHREALTIME",
         "EPOCHSECONDS",
         "EUID",
+        "EXECIGNORE",
+        "FIGNORE",
         "FUNCNAME",
+        "FUNCNEST",
+        "GLIBC_TUNABLES",
+        "GLOBIGNORE",
         "GROUPS",
-        "HISTCMD",
+        "HOSTFILE",
         "IFS",
+        "IGNOREEOF",
+        "INPUTRC",
         "LANG",
         "LANGUAGE",
         "LINENO",
+        "MAIL",
+        "MAILCHECK",
+        "MAILPATH",
+        "OPTERR",
         "OPTIND",
         "PATH",
         "PIPESTATUS",
+        "POSIXLY_CORRECT",
         "PPID",
         "PROMPT_COMMAND",
         "PS0",
@@ -138,8 +151,11 @@ fn is_special(variable: &str) -> bool {
         "SHELLOPTS",
         "SHLVL",
         "SRANDOM",
+        "TMOUT",
         "UID",
         "_",
+        "auto_resume",
+        "histchars",
         // JavaScript sets the prototype of the object instead.
         "__proto__",
     ];

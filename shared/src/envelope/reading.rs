@@ -119,7 +119,13 @@ pub(super) fn read(key: &DataKey, contents: Vec<u8>, form: Form) -> Result<Readi
             let secret = unless_retyped(key, contents, ONE, ZERO)?;
             Ok(Reading::One(Dialect::Credstash, secret))
         }
-        Form::Base64 => Ok(Reading::One(Dialect::Credstash, big(key, contents, ONE))),
+        Form::Base64 => {
+            let secret = big(key, contents.clone(), ONE);
+            if !secret.is_text() && is_another_clients(key, contents) {
+                return Err(Refusal::Integrity);
+            }
+            Ok(Reading::One(Dialect::Credstash, secret))
+        }
         Form::Base64OfRucredstash if contents.len() <= SHARED => {
             Ok(Reading::Same(big(key, contents, ONE)))
         }
@@ -128,13 +134,20 @@ pub(super) fn read(key: &DataKey, contents: Vec<u8>, form: Form) -> Result<Readi
             let credstash = big(key, contents, ONE);
             Ok(if !rucredstash.is_text() {
                 Reading::One(Dialect::Credstash, credstash)
-            } else if !credstash.is_text() && is_beyond_chance(&rucredstash) {
+            } else if !credstash.is_text() && is_beyond_chance(&rucredstash, SHARED) {
                 Reading::One(Dialect::RucredstashLe32, rucredstash)
             } else {
                 Reading::Either { credstash, rucredstash }
             })
         }
     }
+}
+
+/// Whether a ciphertext is text beyond chance with the counter of rucredstash or of Haskell's
+/// `credentials`, whose attributes the row does not have: they were changed.
+fn is_another_clients(key: &DataKey, contents: Vec<u8>) -> bool {
+    is_beyond_chance(&little(key, contents.clone()), SHARED)
+        || is_beyond_chance(&big(key, contents, ZERO), 0)
 }
 
 /// The value under the counter that begins at `own`, unless only the one at `other` gives text.
@@ -152,20 +165,22 @@ fn unless_retyped(
     Ok(secret)
 }
 
-/// Whether random bytes would be this text less than once in 2^21 times.
+/// Whether random bytes after the first `shared` ones would be this text less than once in 2^21
+/// times.
 ///
 /// A value that is not text has a little-endian reading whose bytes beyond the first 16 are random.
 /// One such byte is ASCII without control characters in 98 of 256 cases (tab, line feed and
 /// carriage return count as no control characters here), so 16 of them are in one of 2^22. With
 /// characters of several bytes, each byte more makes it 0.47 times as likely, and 20 bytes are
-/// text in one of 2^21.
-fn is_beyond_chance(secret: &Secret) -> bool {
+/// text in one of 2^21. With control characters it takes 32 bytes.
+fn is_beyond_chance(secret: &Secret, shared: usize) -> bool {
     let Some(text) = secret.text() else { return false };
-    let tail = text.as_bytes().get(SHARED..).unwrap_or_default();
+    let tail = text.as_bytes().get(shared..).unwrap_or_default();
     let enough = if tail.is_ascii() { 16 } else { 20 };
     let mut characters =
-        text.char_indices().filter(|(start, c)| start + c.len_utf8() > SHARED).map(|(_, c)| c);
-    tail.len() >= enough && characters.all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r'))
+        text.char_indices().filter(|(start, c)| start + c.len_utf8() > shared).map(|(_, c)| c);
+    let mut printable = || characters.all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r'));
+    tail.len() >= 32 || (tail.len() >= enough && printable())
 }
 
 /// AES-256-CTR with a 128-bit big-endian counter (NIST SP 800-38A, 6.5), in place.
@@ -196,12 +211,13 @@ fn little(key: &DataKey, mut contents: Vec<u8>) -> Secret {
 mod tests {
     use super::*;
 
-    /// How many strings of each length are UTF-8 without control characters, as shares of all.
-    fn shares_of_text(longest: usize) -> Vec<f64> {
+    /// How many strings of each length are UTF-8, as shares of all; `ascii` and `others` say how many
+    /// characters of one and of two bytes count.
+    fn shares_of_text(longest: usize, ascii: f64, others: f64) -> Vec<f64> {
         let mut shares = vec![1.0_f64];
         for length in 1..=longest {
-            // Characters of one to four bytes, and how many of them are no control characters.
-            let characters = [(1, 98.0), (2, 1920.0 - 32.0), (3, 61_440.0), (4, 1_048_576.0)];
+            // Characters of one to four bytes.
+            let characters = [(1, ascii), (2, others), (3, 61_440.0), (4, 1_048_576.0)];
             let of_length = characters
                 .into_iter()
                 .filter(|(bytes, _)| *bytes <= length)
@@ -216,7 +232,9 @@ mod tests {
 
     #[test]
     fn what_is_beyond_chance_is_as_rare_as_documented() {
-        let shares = shares_of_text(64);
+        // Without control characters, and with them.
+        let shares = shares_of_text(64, 98.0, 1920.0 - 32.0);
+        assert!(shares_of_text(64, 128.0, 1920.0)[29] < 2_f64.powi(-21));
         assert!((98.0_f64 / 256.0).powi(16) < 2_f64.powi(-22));
         // The first of 20 bytes may be the rest of a character that began in the first block.
         let quarters = [1.0, 0.25, 0.0625, 0.015_625];
@@ -239,11 +257,12 @@ mod tests {
             ("sixteen and öö.", false),
             ("nineteen and öööö.", true),
         ] {
-            assert_eq!(is_beyond_chance(&text(tail)), beyond, "{tail:?}");
+            assert_eq!(is_beyond_chance(&text(tail), SHARED), beyond, "{tail:?}");
         }
         // The character across the boundary counts.
         let across = Secret::new("fifteen letters\u{85}sixteen letters!xxxxx".into());
-        assert!(!is_beyond_chance(&across));
-        assert!(!is_beyond_chance(&Secret::new(vec![0xff; 64])));
+        assert!(!is_beyond_chance(&across, SHARED));
+        assert!(!is_beyond_chance(&Secret::new(vec![0xff; 64]), SHARED));
+        assert!(is_beyond_chance(&text("thirty-two bytes and a form feed\u{c}"), SHARED));
     }
 }

@@ -72,6 +72,8 @@ pub struct Buried {
     pub sequence: u64,
     /// The moment from which on it cannot be restored.
     pub until: Moment,
+    /// The life of the name that it belongs to, if that was recorded.
+    pub life: Option<u64>,
     /// Whether this is what a version was before it was sealed again. Such an entry is no deleted
     /// version: it is restored only by those who ask for it.
     pub before_reseal: bool,
@@ -87,7 +89,8 @@ impl Buried {
         let deleted_at = number("deleted_at").and_then(Moment::from_unix);
         let sequence = number("sequence").and_then(|number| number.try_into().ok()).unwrap_or(0);
         let before_reseal = item.get(BEFORE_RESEAL).is_some_and(|flag| flag.as_bool() == Ok(&true));
-        Some(Self { label, deleted_at, sequence, until, before_reseal, item })
+        let life = number("life").and_then(|number| number.try_into().ok());
+        Some(Self { label, deleted_at, sequence, until, life, before_reseal, item })
     }
 
     /// The entry as it lies in the ledger.
@@ -108,19 +111,36 @@ impl Buried {
         }
         live.unwrap_or_default()
     }
+
+    /// Whether the row has a seal, which covers its version.
+    pub(crate) fn is_sealed(&self) -> bool {
+        let row = self.item.get("row").and_then(|row| row.as_m().ok());
+        row.is_some_and(|row| row.contains_key("seal"))
+    }
+
+    /// The same, to come back under its padded number.
+    pub(crate) fn padded(mut self) -> Self {
+        self.label = self.label.padded();
+        if let Some(AttributeValue::M(row)) = self.item.get_mut("row") {
+            let version = AttributeValue::S(self.label.as_str().to_owned());
+            row.insert("version".to_owned(), version);
+        }
+        self
+    }
 }
 
-/// The entry that keeps a live row until `until`, told of by the event `sequence`. Two rows of the
+/// The entry that keeps a live row of this life of its name until `until`, told of by the event
+/// `sequence`. Two rows of the
 /// same version, of which one was deleted before the other was put, are told apart by a mark of
 /// their content.
-pub(crate) fn bury(live: &Item, sequence: u64, until: Moment) -> Item {
-    let mut row = live.clone();
-    let name = row.remove("name");
-    let text = |name: &str| live.get(name).and_then(|value| value.as_s().ok());
+pub(crate) fn bury(row: &Item, sequence: u64, life: u64, until: Moment) -> Item {
+    let mut kept = row.clone();
+    let name = kept.remove("name");
+    let text = |name: &str| row.get(name).and_then(|value| value.as_s().ok());
     let version = text("version").map(String::as_str).unwrap_or_default();
     let mut mark = Sha256::new();
     for part in ["contents", "hmac"] {
-        match live.get(part) {
+        match row.get(part) {
             Some(AttributeValue::S(text)) => mark.update(text),
             Some(AttributeValue::B(bytes)) => mark.update(bytes),
             _ => {}
@@ -132,8 +152,9 @@ pub(crate) fn bury(live: &Item, sequence: u64, until: Moment) -> Item {
         ("entry".to_owned(), AttributeValue::S(format!("{DELETED}{version}#{mark}"))),
         ("sequence".to_owned(), AttributeValue::N(sequence.to_string())),
         ("deleted_at".to_owned(), AttributeValue::N(Moment::now().unix().to_string())),
+        ("life".to_owned(), AttributeValue::N(life.to_string())),
         ("ttl".to_owned(), AttributeValue::N(until.unix().to_string())),
-        ("row".to_owned(), AttributeValue::M(row)),
+        ("row".to_owned(), AttributeValue::M(kept)),
     ]);
     item.extend(name.map(|name| ("name".to_owned(), name)));
     item
@@ -143,7 +164,9 @@ pub(crate) fn bury(live: &Item, sequence: u64, until: Moment) -> Item {
 /// as `place`. It lies where that version would lie if it was deleted, and next to it: each has an
 /// entry of its own.
 pub(crate) fn before_reseal(row: &Item, place: &Label, sequence: u64, until: Moment) -> Item {
-    let mut item = bury(row, sequence, until);
+    let mut item = bury(row, sequence, 0, until);
+    // Its life is that of the version that it was, which the ledger may not know.
+    item.remove("life");
     let entry = entry_of(&item).unwrap_or_default();
     let mark = entry.rsplit('#').next().unwrap_or_default();
     let entry = format!("{DELETED}{}#{mark}-{sequence}", place.as_str());
@@ -291,14 +314,14 @@ impl Store {
         Ok((items.into_iter().map(row_of).collect(), last.as_ref().and_then(entry_of)))
     }
 
-    /// A page of the events in a part of the ledger by which versions were moved there or back since
-    /// a moment, as their keys, strongly consistent; the key of the last entry that was read, if
+    /// A page of the events in a part of the ledger of these acts since a moment, as their keys, strongly consistent; the key of the last entry that was read, if
     /// there may be more.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn moved(
         &self,
+        acts: &[Act],
         since: Moment,
         part: Part,
         after: Option<Key>,
@@ -306,7 +329,12 @@ impl Store {
     ) -> Result<(Vec<Key>, Option<Key>), Error> {
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let text = |text: &str| AttributeValue::S(text.to_owned());
-        let scan = self
+        let placeholders: Vec<_> = (0..acts.len()).map(|index| format!(":act{index}")).collect();
+        let filter = format!(
+            "begins_with(#entry, :event) AND #at >= :since AND #operation IN ({})",
+            placeholders.join(", ")
+        );
+        let mut scan = self
             .client
             .scan()
             .table_name(&self.ledger)
@@ -317,17 +345,16 @@ impl Store {
             .set_exclusive_start_key(after.map(|key| Place::ENTRY.to_item(key)))
             .select(Select::SpecificAttributes)
             .projection_expression("#name, #entry")
-            .filter_expression(
-                "begins_with(#entry, :event) AND #at >= :since AND #operation IN (:delete, :restore)",
-            )
+            .filter_expression(filter)
             .expression_attribute_names("#name", "name")
             .expression_attribute_names("#entry", "entry")
             .expression_attribute_names("#at", "at")
             .expression_attribute_names("#operation", "operation")
             .expression_attribute_values(":event", text(EVENT))
-            .expression_attribute_values(":since", text(&since.to_string()))
-            .expression_attribute_values(":delete", text(Act::Delete.as_str()))
-            .expression_attribute_values(":restore", text(Act::Restore.as_str()));
+            .expression_attribute_values(":since", text(&since.to_string()));
+        for (placeholder, act) in placeholders.into_iter().zip(acts) {
+            scan = scan.expression_attribute_values(placeholder, text(act.as_str()));
+        }
         let (items, last) = scanned(scan, format!("table/{}", self.ledger)).await?;
         let keys = items.iter().filter_map(|item| Place::ENTRY.read(item)).collect();
         Ok((keys, last.and_then(|item| Place::ENTRY.read(&item))))

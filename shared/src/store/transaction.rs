@@ -106,10 +106,12 @@ impl Transaction {
     }
 
     /// Puts a policy, if there is none, or the one that was written by this event.
-    pub fn put_policy(&mut self, store: &Store, row: Row, before: Option<u64>) {
+    pub fn put_policy(&mut self, store: &Store, row: Row, before: Option<Option<u64>>) {
         let condition = match before {
             None => Condition::new("attribute_not_exists(#name)"),
-            Some(sequence) => Condition::sequence(sequence),
+            Some(Some(sequence)) => Condition::sequence(sequence),
+            // One that was edited by hand can still be replaced.
+            Some(None) => Condition::new("attribute_exists(#name)"),
         };
         self.put(&store.ledger, item_of(row), condition);
     }
