@@ -384,7 +384,7 @@ impl Fields {
     /// # Errors
     /// [`Error::Invalid`] for anything else, or more than [`Hints::MAX`].
     pub fn hints(&mut self) -> Result<Hints, Error> {
-        let mut hints = self.known_contexts()?;
+        let mut hints = self.known_contexts("contexts")?;
         for mut each in self.objects("dialects", "dialects[].")? {
             let whose = each.whose()?;
             let dialect = each.required_text("dialect")?.parse().map_err(|()| {
@@ -411,18 +411,9 @@ impl Fields {
         {
             *field = Field::Json(Zeroizing::new(std::mem::take(json)));
         }
-        let mut hints: Vec<Hint> = Vec::new();
-        for mut each in self.objects(name, "contexts[].")? {
-            let whose = each.whose()?;
-            if matches!(whose, Whose::All) {
-                return Err(each.wrong("name", "or `contexts[].prefix` is required"));
-            }
-            let context = Some(each.context("context")?);
-            each.finish()?;
-            hints.push(Hint { whose, context, dialect: None });
-        }
-        if hints.len() > Hints::MAX {
-            return Err(Error::invalid("`contexts` has at most 1000 entries. Use prefixes."));
+        let hints = self.known_contexts(name)?;
+        if hints.iter().any(|hint| matches!(hint.whose, Whose::All)) {
+            return Err(self.wrong(name, "must have a `name` or a `prefix` in each entry"));
         }
         let mut known: Vec<_> = hints.iter().map(|hint| hint.whose.to_text()).collect();
         known.sort_unstable();
@@ -446,16 +437,12 @@ impl Fields {
                 "`dialects` is not taken for one name. Start the stack's state machine with it.",
             ));
         }
-        let hints = self.known_contexts()?;
-        if hints.len() > Hints::MAX {
-            return Err(Error::invalid("`contexts` has at most 1000 entries. Use prefixes."));
-        }
-        Ok(Hints::new(hints))
+        self.known_contexts("contexts").map(Hints::new)
     }
 
-    fn known_contexts(&mut self) -> Result<Vec<Hint>, Error> {
+    fn known_contexts(&mut self, name: &'static str) -> Result<Vec<Hint>, Error> {
         let mut hints = Vec::new();
-        for mut each in self.objects("contexts", "contexts[].")? {
+        for mut each in self.objects(name, "contexts[].")? {
             let whose = each.whose()?;
             let context = Some(each.context("context")?);
             each.finish()?;
