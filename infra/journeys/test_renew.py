@@ -55,7 +55,8 @@ def store(stack, name, **attributes):
 
 def reasons(stack):
     """A run, and what it could not renew."""
-    return {each["name"]: each["reason"] for each in rotation.run(stack, "renew")["failures"]}
+    failures = rotation.run(stack, "renew").get("failures", [])
+    return {each["name"]: each["reason"] for each in failures}
 
 
 def is_suspended(stack, name):
