@@ -242,11 +242,12 @@ def test_a_path_that_is_no_name_is_refused_with_the_way_to_write_it(stack, name,
 def test_the_path_alone_says_whose_secrets_are_meant(stack, name):
     stack.put(name, "s")
     secrets = {f"{name}/a": "s"}
+    quoted = urllib.parse.quote(name, safe="")
     for method, path, query, body in [
-        ("GET", "/bundle", f"prefix={name}", None),
-        ("GET", "/names", f"prefix={name}", None),
-        ("GET", f"/secrets/{name}", "prefix=*", None),
-        ("GET", f"/names/{name}", f"name={name}", None),
+        ("GET", "/bundle", f"prefix={quoted}", None),
+        ("GET", "/names", f"prefix={quoted}", None),
+        ("GET", f"/secrets/{name}", "prefix=%2A", None),
+        ("GET", f"/names/{name}", f"name={quoted}", None),
         ("PUT", f"/secrets/{name}", "", {"prefix": name, "secrets": secrets}),
         ("PUT", f"/bundle/{name}", "", {"prefix": name, "secrets": secrets}),
     ]:
