@@ -1,7 +1,6 @@
 //! restore: versions come back from the ledger as they were.
 
-use crate::chain::Tail;
-use crate::chain::{Act, Caller, Change, State};
+use crate::chain::{Act, Caller, Change, State, Tail};
 use crate::error::Error;
 use crate::life::{Top, after_restore, life_of_deleted};
 use crate::moment::Moment;
