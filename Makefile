@@ -1,8 +1,10 @@
-# make local   a local AWS with this stack on it; make stop ends it
-# make demo    the same, and shows what it does
-# make test    every test
-# make lint    every check of form
-# make bench   what Coffer adds to what it cannot do without
+# make local      start a local AWS and deploy the stack to it; make stop ends it
+# make demo       the same, then show what the stack does
+# make test       run all tests: the three below
+# make check      check formatting, lints, types, licenses, and the template
+# make test-unit  run the unit, property and vector tests (no AWS)
+# make test-e2e   run the journeys on a deployed stack; K=expression selects some, as pytest -k
+# make bench      measure what Coffer adds to the AWS calls and the cryptography
 
 SHELL := bash
 COFFER_LOCAL ?= $(CURDIR)/.local
@@ -11,7 +13,7 @@ python ?= python3
 venvs := $(patsubst infra/local/requirements/%.in,%,$(wildcard infra/local/requirements/*.in))
 node := NODE_DISABLE_COMPILE_CACHE=1 PATH="$(CURDIR)/$(local)/journeys/bin:$$PATH"
 
-.PHONY: local demo stop test lint tools bench
+.PHONY: local demo stop test check test-unit test-e2e tools bench
 .SECONDARY:
 
 local: tools
@@ -22,6 +24,7 @@ demo: local
 
 stop:
 	@infra/local/down
+	@for place in $(wildcard $(CURDIR)/$(local)/test/[0-9]); do COFFER_LOCAL=$$place infra/local/down; done
 
 test: tools
 	@infra/local/test
@@ -30,8 +33,14 @@ bench: local
 	@source $(COFFER_LOCAL)/env && cargo bench --quiet -p coffer --bench overhead && \
 		$(local)/journeys/bin/python infra/bench.py
 
-lint: tools $(local)/cargo/bin/cargo-deny
-	@infra/local/lint
+check: tools $(local)/cargo/bin/cargo-deny
+	@infra/local/check
+
+test-unit:
+	@cargo test --workspace
+
+test-e2e: tools
+	@infra/local/journeys $(if $(K),-k '$(K)')
 
 tools: $(venvs:%=$(local)/%/.installed) $(local)/node/bundle.js
 

@@ -5,6 +5,7 @@ import http.client
 import itertools
 import json
 import os
+import shlex
 import subprocess
 import urllib.parse
 from dataclasses import dataclass
@@ -20,6 +21,20 @@ from boto3.dynamodb.conditions import Key
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".local"
+
+
+def take_local_aws():
+    """Takes over the environment of the local AWS that this worker has to itself."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    place = Path(os.environ["COFFER_JOURNEYS"]) / worker
+    for line in (place / "env").read_text().splitlines():
+        variable, _, value = shlex.split(line)[1].partition("=")
+        os.environ[variable] = value
+    os.environ["COFFER_LOCAL"] = str(place)
+    os.environ["COFFER_LOCAL_PORT"] = os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]
+
+
+take_local_aws()
 ENDPOINT = os.environ["AWS_ENDPOINT_URL"]
 REGION = os.environ["AWS_REGION"]
 ACCOUNT = os.environ["COFFER_KEY_ARN"].split(":")[4]
@@ -263,6 +278,23 @@ class Stack:
             pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
             lines += [event["message"] for page in pages for event in page["events"]]
         return "\n".join(lines)
+
+
+# ---- the run ----
+
+
+@pytest.fixture
+def show(request):
+    """Adds a text to what is printed at the end of the run."""
+    return lambda text: request.node.user_properties.append(("shown", text))
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [each for stat in terminalreporter.stats.values() for each in stat]
+    for report in reports:
+        for kind, text in getattr(report, "user_properties", []):
+            if kind == "shown" and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {text}")
 
 
 @pytest.fixture(scope="session")

@@ -117,17 +117,15 @@ def arn(stack, place):
     }[place]
 
 
-def show(capsys, verb, table):
-    """The table of one role, in the output of the tests."""
+def lines_of(verb, table):
+    """The table of one role, as lines of text."""
     width = max(map(len, table))
-    with capsys.disabled():
-        print(f"\n{verb}'s role:")
-        for what, allowed in table.items():
-            print(f"  {what:{width}} {'ALLOWED' if allowed else 'denied'}")
+    lines = [f"  {what:{width}} {'ALLOWED' if allowed else 'denied'}" for what, allowed in table.items()]
+    return "\n".join([f"{verb}'s role:", *lines])
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_each_role_has_what_its_code_calls_and_no_more(stack, iam, verb, capsys):
+def test_each_role_has_what_its_code_calls_and_no_more(stack, iam, verb, show):
     """The whole table of role against action, by IAM's own evaluation of the deployed policies."""
     role = iam.get_role(RoleName=stack.role(verb))["Role"]["Arn"]
     table = {}
@@ -136,7 +134,8 @@ def test_each_role_has_what_its_code_calls_and_no_more(stack, iam, verb, capsys)
             PolicySourceArn=role, ActionNames=[action], ResourceArns=[arn(stack, place)]
         )["EvaluationResults"][0]["EvalDecision"]
         table[action, place] = result == "allowed"
-    show(capsys, verb, {f"{what} on {where}": allowed for (what, where), allowed in table.items()})
+    named = {f"{what} on {where}": allowed for (what, where), allowed in table.items()}
+    show(lines_of(verb, named))
     assert {entry for entry, allowed in table.items() if allowed} == ALLOWED[verb]
 
 
@@ -466,7 +465,7 @@ def writes(*places):
     ],
 )
 def test_whoever_steals_a_functions_credentials_can_do_no_more_than_it(
-    stack, as_role, name, verb, possible, capsys
+    stack, as_role, name, verb, possible, show
 ):
     stack.put(name, "s")
     done = set()
@@ -477,7 +476,7 @@ def test_whoever_steals_a_functions_credentials_can_do_no_more_than_it(
             done.add(what)
         except Exception as error:
             assert error.response["Error"]["Code"] == "AccessDeniedException", (what, error)
-    show(capsys, verb, {what: what in done for what in tried})
+    show(lines_of(verb, {what: what in done for what in tried}))
     assert done == possible
 
 

@@ -9,7 +9,7 @@ CALLERS = 100
 
 
 @pytest.mark.parametrize("door", ["invoke", "by_http"])
-def test_a_hundred_callers_get_a_hundred_versions(stack, name, door, capsys):
+def test_a_hundred_callers_get_a_hundred_versions(stack, name, door, show):
     put = getattr(stack, door)
 
     def one(number):
@@ -21,8 +21,7 @@ def test_a_hundred_callers_get_a_hundred_versions(stack, name, door, capsys):
     slowest = []
     with ThreadPoolExecutor(CALLERS) as pool:
         answers = list(pool.map(one, range(CALLERS)))
-    with capsys.disabled():
-        print(f" slowest of {CALLERS}: {max(slowest):.1f} s ", end="")
+    show(f"slowest of {CALLERS}: {max(slowest):.1f} s")
     assert [answer.code for answer in answers] == ["OK"] * CALLERS, {
         answer.code: answer for answer in answers
     }

@@ -140,11 +140,10 @@ def test_a_dry_run_tells_and_changes_nothing(rows, faults):
     assert {name: reason for (name, _), reason in told.items()} == rows.bad
 
 
-def test_every_dialect_is_given_a_seal_and_the_rest_is_left_to_the_byte(rows, kms, capsys):
+def test_every_dialect_is_given_a_seal_and_the_rest_is_left_to_the_byte(rows, kms, show):
     stack = rows.stack
     report = rotation.run(stack, "reseal", **HINTS)
-    with capsys.disabled():
-        print(f" {report['changed']} resealed, left: {report['reasons']} ", end="")
+    show(f"{report['changed']} resealed, left: {report['reasons']}")
     assert report["changed"] == len(rows.good) + DEEP and report["failed"] == len(rows.bad)
     told = rotation.failures(stack, "reseal")
     assert {name: reason for (name, _), reason in told.items()} == rows.bad

@@ -193,7 +193,7 @@ def interrupt(stack, execution, how):
 
 
 def test_everything_moves_to_a_new_key_through_interruptions_while_others_write(
-    kms, rows, old_key, new_key, nodecredstash_at, capsys
+    kms, rows, old_key, new_key, nodecredstash_at, show
 ):
     before = rotation.writes(rows.stack.table)
     stack = rows.stack = rows.rotating.deploy(new_key, RetiredKeyArns=old_key)
@@ -222,12 +222,10 @@ def test_everything_moves_to_a_new_key_through_interruptions_while_others_write(
         told = rotation.ended(execution)
     assert told["status"] == "SUCCEEDED", told
     report = json.loads(told["output"])
-    with capsys.disabled():
-        print(
-            f" seed {seed}: interrupted at {points}, "
-            f"{len(writers.put)} puts meanwhile, {writers.unanswered} tried again: {report} ",
-            end="",
-        )
+    show(
+        f"seed {seed}: interrupted at {points}, "
+        f"{len(writers.put)} puts meanwhile, {writers.unanswered} tried again: {report}"
+    )
 
     assert report["failed"] == 0 and report["state"] == "done"
     # Every row that there was before, and it is counted once, whatever was interrupted.
@@ -311,7 +309,7 @@ def test_what_has_the_newest_wrapping_is_skipped_and_not_written(rows, faults):
     assert rotation.writes(rows.stack.table) == before
 
 
-def test_a_new_key_material_is_another_wrapping(kms, rows, new_key, faults, capsys):
+def test_a_new_key_material_is_another_wrapping(kms, rows, new_key, faults, show):
     """KMS's own rotation. And what a run costs, by the calls that are counted."""
     # What was moved within the minute before a run is looked at twice.
     while time.time() < rows.moved_at + 62:
@@ -323,7 +321,7 @@ def test_a_new_key_material_is_another_wrapping(kms, rows, new_key, faults, caps
     report = rotation.run(rows.stack, "rewrap", **HINTS)
     rates, calls = faults.rates(), faults.calls()
     assert (report["changed"], report["seen"]) == (dry["changed"], dry["seen"])
-    costs_what_is_stated("rewrap", calls, report["seen"], capsys)
+    costs_what_is_stated("rewrap", calls, report["seen"], show)
     # One call of KMS and one write for each row; those that had no answer are made again. The
     # rest is for pages.
     for call in ("kms:ReEncrypt", "dynamodb:UpdateItem"):
@@ -331,15 +329,14 @@ def test_a_new_key_material_is_another_wrapping(kms, rows, new_key, faults, caps
     assert 0 < rates["kms:ReEncrypt"] <= RATE
 
 
-def costs_what_is_stated(action, calls, count, capsys):
+def costs_what_is_stated(action, calls, count, show):
     """The calls for each 1,000 versions, against the table of docs/operations.md."""
     lines = (ROOT / "docs/operations.md").read_text().splitlines()
     cells = next(line for line in lines if line.startswith(f"| {action}, ")).split("|")[2:-1]
     stated = dict(zip(COLUMNS, (float(cell.replace(",", "")) for cell in cells)))
     counted = {name: 1000 * calls.get(name, 0) / count for name in COLUMNS}
-    with capsys.disabled():
-        shown = {name: round(number) for name, number in counted.items()}
-        print(f" {action}, for each 1,000 of {count}: {shown} ", end="")
+    shown = {name: round(number) for name, number in counted.items()}
+    show(f"{action}, for each 1,000 of {count}: {shown}")
     for name, number in stated.items():
         # How many pages there are depends on how the names fall into the parts.
         assert counted[name] == pytest.approx(number, rel=0.25, abs=2), name
@@ -534,14 +531,14 @@ def test_a_name_that_others_keep_moving_is_told_and_the_run_goes_on(rows, faults
     assert stack.get(name)["secret"] == "s"
 
 
-def test_then_all_legacy_rows_are_given_a_seal(rows, faults, nodecredstash_at, capsys):
+def test_then_all_legacy_rows_are_given_a_seal(rows, faults, nodecredstash_at, show):
     """The same rows, at the same scale; and afterwards none without a seal is opened."""
     legacy = [name for name in rows.values if name.startswith("legacy/")]
     faults.calls()
     report = rotation.run(rows.stack, "reseal", **HINTS)
     calls = faults.calls()
     assert (report["changed"], report["failed"]) == (len(legacy), 0)
-    costs_what_is_stated("reseal", calls, len(legacy), capsys)
+    costs_what_is_stated("reseal", calls, len(legacy), show)
     rows.stack = rows.rotating.deploy(rows.key, LegacyItems="refuse")
     everything_opens(rows, nodecredstash_at)
     assert all("seal" in row for row in scan(rows.stack.rows))
