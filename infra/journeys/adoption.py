@@ -61,8 +61,10 @@ def make_key():
 
 
 def add_names_index():
-    """The index that the README has whoever adopts a table add, from the README's own command."""
-    command = (ROOT / "README.md").read_text().split("aws dynamodb update-table")[1]
+    """Adds the index that an adopted table needs, with the command of the migration guide."""
+    guide = (ROOT / "docs/migrating-from-credstash.md").read_text()
+    commands = guide.split("aws dynamodb update-table")
+    command = next(each for each in commands if "--global-secondary-index-updates" in each)
     updates = command.split("--global-secondary-index-updates '")[1].split("'")[0]
     definitions = command.split("--attribute-definitions ")[1].split(" \\")[0].split()
     pairs = [dict(part.split("=") for part in entry.split(",")) for entry in definitions]
