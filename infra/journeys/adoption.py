@@ -1,4 +1,4 @@
-"""Makes an old environment with credstash's own tools, and deploys a stack that adopts it."""
+"""Makes a table and a KMS key with credstash, and deploys a stack that adopts them."""
 
 import json
 import os
@@ -12,11 +12,14 @@ TABLE = "old-credential-store"
 ALIAS = "alias/old-credstash"
 
 
-def adopt(legacy="read", **more):
-    """Makes what is not there yet, deploys, and answers the stack's name."""
+def adopt(legacy: str = "read", **overrides: str) -> str:
+    """Creates the table and the key if they are missing, deploys the stack, and returns its name.
+
+    `legacy` is the parameter `LegacyItems`; `overrides` are other parameters.
+    """
     key_arn = make_key()
 
-    def credstash(*arguments):
+    def credstash(*arguments: str) -> None:
         code, out, err = as_root(*arguments)
         assert code == 0, out + err
 
@@ -29,20 +32,22 @@ def adopt(legacy="read", **more):
         "ExistingKeyArn": key_arn,
         "LegacyItems": legacy,
         "DataKeyCacheSeconds": "3600",
-        **more,
+        **overrides,
     }
-    deploy = [ROOT / "infra/local/deploy", "--stack-name", STACK, "--parameter-overrides"]
+    deploy = [str(ROOT / "infra/local/deploy"), "--stack-name", STACK, "--parameter-overrides"]
     deploy.append(" ".join(f"{name}={value}" for name, value in parameters.items()))
     done = subprocess.run(deploy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return STACK
 
 
-def as_root(*arguments):
-    """credstash's command line as the account's root, on the old table. Answers (exit code,
-    stdout, stderr)."""
+def as_root(*arguments: str) -> tuple[int, str, str]:
+    """Runs credstash on the adopted table as the account's root.
+
+    Returns its exit code, stdout and stderr.
+    """
     with tempfile.TemporaryDirectory() as home:
-        command = [TOOLS / "journeys/bin/credstash", "-t", TABLE, *arguments]
+        command = [str(TOOLS / "journeys/bin/credstash"), "-t", TABLE, *arguments]
         environment = {**os.environ, "HOME": home}
         done = subprocess.run(
             command, env=environment, cwd=home, capture_output=True, text=True, timeout=60
@@ -50,7 +55,8 @@ def as_root(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def make_key():
+def make_key() -> str:
+    """Returns the ARN of the KMS key, which is created if its alias does not exist."""
     kms = client("kms")
     for alias in kms.list_aliases()["Aliases"]:
         if alias["AliasName"] == ALIAS:
@@ -60,8 +66,8 @@ def make_key():
     return key["Arn"]
 
 
-def add_names_index():
-    """The index that the README has whoever adopts a table add, from the README's own command."""
+def add_names_index() -> None:
+    """Adds the index `names` to the adopted table, with the command that the README gives."""
     command = (ROOT / "README.md").read_text().split("aws dynamodb update-table")[1]
     updates = command.split("--global-secondary-index-updates '")[1].split("'")[0]
     definitions = command.split("--attribute-definitions ")[1].split(" \\")[0].split()

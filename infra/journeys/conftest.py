@@ -1,6 +1,7 @@
-"""The deployed stack and everybody who talks to it: callers, old clients, operators."""
+"""Fixtures of the journeys: the deployed stack, its callers, old clients, and faults on demand."""
 
 import base64
+import contextlib
 import http.client
 import itertools
 import json
@@ -8,41 +9,53 @@ import os
 import shlex
 import subprocess
 import urllib.parse
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import boto3
 import pytest
+from boto3.dynamodb.conditions import Key
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from boto3.dynamodb.conditions import Key
+
+# Runs credstash with these arguments; returns its exit code, stdout and stderr.
+CommandLine = Callable[..., tuple[int, str, str]]
+# Calls a method of nodecredstash; returns `{"ok": ...}` or `{"error": "..."}`.
+NodeClient = Callable[..., dict[str, Any]]
+# Creates an IAM user that may call these paths of the API; returns its credentials.
+MakeCaller = Callable[..., Credentials]
+# Prints a text at the end of the session.
+Show = Callable[[str], None]
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".local"
 
 
-def take_local_aws():
-    """Takes over the environment of the local AWS that this worker has to itself."""
+def use_local_aws() -> None:
+    """Sets the environment variables of this worker's own local AWS."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    place = Path(os.environ["COFFER_JOURNEYS"]) / worker
-    for line in (place / "env").read_text().splitlines():
+    folder = Path(os.environ["COFFER_JOURNEYS"]) / worker
+    for line in (folder / "env").read_text().splitlines():
         variable, _, value = shlex.split(line)[1].partition("=")
         os.environ[variable] = value
-    os.environ["COFFER_LOCAL"] = str(place)
+    os.environ["COFFER_LOCAL"] = str(folder)
     os.environ["COFFER_LOCAL_PORT"] = os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]
 
 
-take_local_aws()
+use_local_aws()
 ENDPOINT = os.environ["AWS_ENDPOINT_URL"]
 REGION = os.environ["AWS_REGION"]
 ACCOUNT = os.environ["COFFER_KEY_ARN"].split(":")[4]
-# Every call of a test is made once: what fails is to be seen.
+# No retries: a test must see every failure.
 ONCE = Config(retries={"total_max_attempts": 1}, max_pool_connections=200, read_timeout=60)
 
 
-def client(service, credentials=None):
+def client(service: str, credentials: Credentials | None = None) -> Any:
+    """Returns a boto3 client, by default with the credentials of the account's root."""
     keys = {}
     if credentials:
         keys = {
@@ -53,8 +66,13 @@ def client(service, credentials=None):
     return boto3.client(service, config=ONCE, **keys)
 
 
-def send(method, url, body, headers):
-    """One HTTP request with its path as it is: cleverer clients resolve `..` themselves."""
+def send(
+    method: str, url: str, body: bytes | str | None, headers: Mapping[str, str]
+) -> tuple[int, dict[str, str], bytes]:
+    """Sends an HTTP request without normalizing its path; other clients resolve `..`.
+
+    Returns the status, the headers with their names in lower case, and the body.
+    """
     host, path = url.removeprefix("http://").split("/", 1)
     connection = http.client.HTTPConnection(host, timeout=60)
     try:
@@ -71,24 +89,28 @@ POLICIES = {"put": "PUT", "get": "GET", "cancel": "DELETE"}
 
 
 @dataclass
-class Answer:
-    """What came back, by whichever door: `code` is OK or the error's."""
+class Response:
+    """The response to one request. `code` is "OK" or an error code.
+
+    Only HTTP sets `status` and `headers`; only direct invoke sets `log`.
+    """
 
     code: str
-    body: object
+    body: Any
     status: int | None = None
-    headers: dict | None = None
+    headers: dict[str, str] = field(default_factory=dict)
     log: str = ""
 
     @property
-    def message(self):
+    def message(self) -> str:
+        """The message of an error."""
         return self.body["message"]
 
 
 class Stack:
-    """One deployed stack, called by lambda invoke and over HTTP."""
+    """A deployed stack: calls it by direct invoke and by HTTP, and reads its tables."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         described = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
         outputs = {out["OutputKey"]: out["OutputValue"] for out in described["Outputs"]}
         self.name = name
@@ -106,24 +128,37 @@ class Stack:
         self.entries = boto3.resource("dynamodb", config=ONCE).Table(self.ledger)
         self._lambda = client("lambda")
 
-    def invoke(self, verb, request, credentials=None):
-        """By lambda invoke; `request` is the payload, as an object or as it is."""
+    def invoke(self, verb: str, request: Any, credentials: Credentials | None = None) -> Response:
+        """Invokes the function of an operation. `request` is JSON, or bytes to send unchanged."""
         return self.call(self.functions[verb], request, credentials)
 
-    def call(self, function, request, credentials=None):
-        """The same of any function."""
+    def call(self, function: str, request: Any, credentials: Credentials | None = None) -> Response:
+        """Invokes any function, by its name."""
         payload = request if isinstance(request, bytes) else json.dumps(request).encode()
         caller = client("lambda", credentials) if credentials else self._lambda
-        answer = caller.invoke(FunctionName=function, Payload=payload, LogType="Tail")
-        body = json.loads(answer["Payload"].read())
-        log = base64.b64decode(answer.get("LogResult", "")).decode()
-        if "FunctionError" in answer:
+        invocation = caller.invoke(FunctionName=function, Payload=payload, LogType="Tail")
+        body = json.loads(invocation["Payload"].read())
+        log = base64.b64decode(invocation.get("LogResult", "")).decode()
+        if "FunctionError" in invocation:
             error = {"code": body.get("errorType"), "message": body.get("errorMessage")}
-            return Answer(error["code"], error, log=log)
-        return Answer("OK", body, log=log)
+            return Response(error["code"], error, log=log)
+        return Response("OK", body, log=log)
 
-    def http(self, method, path, query="", body=None, headers=None, credentials="root", quote=True):
-        """By HTTP, signed as `credentials` ("root" for the account's, None for unsigned)."""
+    def http(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        credentials: Credentials | Literal["root"] | None = "root",
+        quote: bool = True,
+    ) -> Response:
+        """Sends an HTTP request to the API.
+
+        Signs it with `credentials`: "root" means the account's root, None sends it unsigned.
+        `body` is JSON, or bytes to send unchanged. `quote` says whether to escape the path.
+        """
         if quote:
             path = urllib.parse.quote(path, safe="/-_.~")
         url = f"{ENDPOINT}/_aws/execute-api/{self.api_id}/$default{path}"
@@ -136,132 +171,139 @@ class Stack:
             if credentials == "root":
                 credentials = Credentials("test", "test")
             SigV4Auth(credentials, "execute-api", REGION).add_auth(request)
-        status, got, data = send(method, url, body, dict(request.headers))
-        content = json.loads(data) if "json" in got.get("content-type", "") else data
+        status, received, data = send(method, url, body, dict(request.headers))
+        content = json.loads(data) if "json" in received.get("content-type", "") else data
         code = "OK" if status == 200 else "?"
         if isinstance(content, dict) and status != 200:
             code = content.get("code", f"HTTP {status}")
-        return Answer(code, content, status, got)
+        return Response(code, content, status, received)
 
-    def both(self, verb, request):
-        """The same request by both doors, as (origin, answer)."""
+    def both(self, verb: str, request: dict[str, Any]) -> Iterator[tuple[str, Response]]:
+        """Sends a request by direct invoke, then by HTTP. Yields (origin, response)."""
         yield "direct", self.invoke(verb, request)
         yield "http", self.by_http(verb, request)
 
-    def by_http(self, verb, request, **how):
-        """A request of fields the way an HTTP client would send it."""
+    def by_http(self, verb: str, request: dict[str, Any], **options: Any) -> Response:
+        """Sends a direct request as the equivalent HTTP request. `options` are those of `http`."""
         request = dict(request)
         method = "GET"
         resource = request.pop("list", None)
-        part, place = ("prefix", "bundle") if "prefix" in request else ("name", "secrets")
+        parameter, route = ("prefix", "bundle") if "prefix" in request else ("name", "secrets")
         if resource == "report":
-            part, place = "action", "reports"
+            parameter, route = "action", "reports"
         elif verb == "list":
-            place = resource or ("versions" if "name" in request else "names")
+            route = resource or ("versions" if "name" in request else "names")
         elif verb in ("restore", "rotate"):
-            place = verb
+            route = verb
         elif verb == "policy":
-            place, method = "policies", POLICIES[request.pop("policy")]
-        path = f"/{place}"
-        if part in request:
-            value = request.pop(part)
+            route, method = "policies", POLICIES[request.pop("policy")]
+        path = f"/{route}"
+        if parameter in request:
+            value = request.pop(parameter)
             path += f"/~{value}" if value.startswith("/") else f"/{value}"
         method = METHODS.get(verb, method)
         if method in ("PUT", "POST"):
-            return self.http(method, path, body=request, **how)
+            return self.http(method, path, body=request, **options)
         pairs = []
-        for field, value in request.items():
+        for key, value in request.items():
             if isinstance(value, dict):
-                pairs += [(f"{field}.{key}", entry) for key, entry in value.items()]
+                pairs += [(f"{key}.{inner}", entry) for inner, entry in value.items()]
+            elif isinstance(value, (bool, list)):
+                pairs.append((key, json.dumps(value)))
             else:
-                pairs.append((field, json.dumps(value) if isinstance(value, (bool, list)) else value))
+                pairs.append((key, value))
         query = urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)
-        return self.http(method, path, query=query, **how)
+        return self.http(method, path, query=query, **options)
 
-    def put(self, name, secret=None, **fields):
-        """Puts, and expects it to work."""
+    def put(self, name: str, secret: str | None = None, **fields: Any) -> Any:
+        """Puts a secret. Fails unless that succeeds."""
         if secret is not None:
             fields["secret"] = secret
         return self.done("put", name=name, **fields)
 
-    def get(self, name, **fields):
-        """Gets, and expects it to work."""
+    def get(self, name: str, **fields: Any) -> Any:
+        """Gets a secret. Fails unless that succeeds."""
         return self.done("get", name=name, **fields)
 
-    def done(self, verb, **request):
-        """What is answered, where it is expected to work."""
-        answer = self.invoke(verb, request)
-        assert answer.code == "OK", answer
-        return answer.body
+    def done(self, verb: str, **request: Any) -> Any:
+        """Returns the body of a successful direct invoke. Fails on an error."""
+        response = self.invoke(verb, request)
+        assert response.code == "OK", response
+        return response.body
 
-    def patiently(self, verb, **request):
-        """The same, asked again where AWS did not do its part, as the state machine does."""
+    def patiently(self, verb: str, **request: Any) -> Any:
+        """Like `done`, but retries `Unavailable`, as the state machine does."""
         for _ in range(20):
-            answer = self.invoke(verb, request)
-            if answer.code != "Unavailable":
+            response = self.invoke(verb, request)
+            if response.code != "Unavailable":
                 break
-        assert answer.code == "OK", answer
-        return answer.body
+        assert response.code == "OK", response
+        return response.body
 
-    def each_page(self, verb, **request):
-        """Page by page, all that is answered."""
-        more = {}
+    def each_page(self, verb: str, **request: Any) -> Iterator[Any]:
+        """Yields the body of each page of a paged response."""
+        following: dict[str, Any] = {}
         while True:
-            page = self.done(verb, **request, **more)
+            page = self.done(verb, **request, **following)
             yield page
             if "next" not in page:
                 return
-            more = {"next": page["next"]}
+            following = {"next": page["next"]}
 
-    def pages(self, verb, field, **request):
-        """All that is answered under `field`."""
-        return [each for page in self.each_page(verb, **request) for each in page[field]]
+    def pages(self, verb: str, field: str, **request: Any) -> list[Any]:
+        """Returns the items under `field` of all pages. Every page must have the field."""
+        return [item for page in self.each_page(verb, **request) for item in page[field]]
 
-    def pages_of(self, verb, field, **request):
-        """The same where a page need not have it."""
-        return [each for page in self.each_page(verb, **request) for each in page.get(field, [])]
+    def pages_of(self, verb: str, field: str, **request: Any) -> list[Any]:
+        """Returns the items under `field` of all pages. A page may omit the field."""
+        return [item for page in self.each_page(verb, **request) for item in page.get(field, [])]
 
-    def history(self, name):
-        """What was done to a name, newest first."""
+    def history(self, name: str) -> list[Any]:
+        """Returns the events of a name, newest first."""
         return self.pages("list", "events", list="history", name=name)
 
-    def verify(self, name):
-        """Whether the record of a name is whole, and the entries that are not."""
-        answer = self.done("list", list="history", name=name, verify=True)
-        assert answer["whole"] == ("broken" not in answer)
-        return {entry["entry"]: entry["fault"] for entry in answer.get("broken", [])}
+    def verify(self, name: str) -> dict[str, str]:
+        """Verifies the history of a name. Returns the fault of each broken entry."""
+        body = self.done("list", list="history", name=name, verify=True)
+        assert body["whole"] == ("broken" not in body)
+        return {entry["entry"]: entry["fault"] for entry in body.get("broken", [])}
 
-    def entries_of(self, name, kind=""):
-        """The entries of a name as they lie in the ledger, in their order."""
+    def entries_of(self, name: str, kind: str = "") -> list[Any]:
+        """Returns the items that the ledger has for a name, in order of their sort keys.
+
+        `kind` is a prefix of the sort key.
+        """
         found = self._all(self.entries, name)
         return [entry for entry in found if entry["entry"].startswith(kind)]
 
-    def versions_of(self, name):
-        """The rows of a name as they lie in the table, oldest first."""
+    def versions_of(self, name: str) -> list[Any]:
+        """Returns the items that the table of secrets has for a name, oldest version first."""
         return self._all(self.rows, name)
 
-    def _all(self, table, name):
-        rows, more = [], {}
+    def _all(self, table: Any, name: str) -> list[Any]:
+        items: list[Any] = []
+        following: dict[str, Any] = {}
         while True:
             page = table.query(
-                KeyConditionExpression=Key("name").eq(name), ConsistentRead=True, **more
+                KeyConditionExpression=Key("name").eq(name), ConsistentRead=True, **following
             )
-            rows += page["Items"]
+            items += page["Items"]
             if "LastEvaluatedKey" not in page:
-                return rows
-            more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+                return items
+            following = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
-    def row(self, name, version=1):
+    def row(self, name: str, version: int = 1) -> Any:
+        """Returns one item of the table of secrets."""
         key = {"name": name, "version": f"{version:019}"}
         return self.rows.get_item(Key=key, ConsistentRead=True)["Item"]
 
-    def role(self, verb):
-        """The name of the role of a function."""
+    def role(self, verb: str) -> str:
+        """Returns the name of a function's role."""
         config = self._lambda.get_function_configuration(FunctionName=self.functions[verb])
         return config["Role"].split("/")[-1]
 
-    def logs(self, verb=None):
-        """Every line that one function has logged, or every function and the API."""
+    def logs(self, verb: str | None = None) -> str:
+        """Returns all log lines of one function, or those of all functions and the API."""
         logs = client("logs")
         if verb:
             function = self.functions[verb]
@@ -273,24 +315,28 @@ class Stack:
                 for page in logs.get_paginator("describe_log_groups").paginate()
                 for group in page["logGroups"]
             ]
-        lines = []
+        lines: list[str] = []
         for group in groups:
             pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
             lines += [event["message"] for page in pages for event in page["events"]]
         return "\n".join(lines)
 
 
-# ---- the run ----
+# ---- the session ----
 
 
 @pytest.fixture
-def show(request):
-    """Adds a text to what is printed at the end of the run."""
-    return lambda text: request.node.user_properties.append(("shown", text))
+def show(request: pytest.FixtureRequest) -> Show:
+    """Prints a text at the end of the session; a worker has no terminal."""
+
+    def show(text: str) -> None:
+        request.node.user_properties.append(("shown", text))
+
+    return show
 
 
-def pytest_terminal_summary(terminalreporter):
-    reports = [each for stat in terminalreporter.stats.values() for each in stat]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
     for report in reports:
         for kind, text in getattr(report, "user_properties", []):
             if kind == "shown" and report.when == "call":
@@ -298,17 +344,18 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session")
-def stack():
+def stack() -> Stack:
+    """The stack that this worker's local AWS has deployed."""
     return Stack(os.environ["COFFER_STACK"])
 
 
 @pytest.fixture(scope="session")
-def kms():
+def kms() -> Any:
     return client("kms")
 
 
 @pytest.fixture(scope="session")
-def iam():
+def iam() -> Any:
     return client("iam")
 
 
@@ -316,25 +363,26 @@ NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
-def name(request):
-    """A name that no other test uses."""
+def name(request: pytest.FixtureRequest) -> str:
+    """Returns a name that no other test uses."""
     test = request.node.originalname.removeprefix("test_")
     return f"{test}/{os.getpid()}-{next(NUMBERS)}"
 
 
-def allow(action, resource, effect="Allow"):
+def allow(
+    action: str | list[str], resource: str | list[str] | None, effect: str = "Allow"
+) -> dict[str, Any]:
+    """Returns an IAM policy with one statement."""
     return {
         "Version": "2012-10-17",
         "Statement": [{"Effect": effect, "Action": action, "Resource": resource}],
     }
 
 
-def user(iam, user_name, *policies):
-    """An IAM user with these policies, and its credentials."""
-    try:
+def user(iam: Any, user_name: str, *policies: dict[str, Any]) -> Credentials:
+    """Creates an IAM user with these policies, and returns its credentials."""
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_user(UserName=user_name)
-    except iam.exceptions.EntityAlreadyExistsException:
-        pass
     for number, policy in enumerate(policies):
         iam.put_user_policy(
             UserName=user_name, PolicyName=f"policy-{number}", PolicyDocument=json.dumps(policy)
@@ -344,11 +392,11 @@ def user(iam, user_name, *policies):
 
 
 @pytest.fixture
-def caller(iam, stack):
-    """Makes a user whose policy allows the given paths of the API, as METHOD/path."""
+def caller(iam: Any, stack: Stack) -> MakeCaller:
+    """Creates a user whose policy allows the given routes of the API, as METHOD/path."""
     numbers = itertools.count(1)
 
-    def make(*paths):
+    def make(*paths: str) -> Credentials:
         arn = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{stack.api_id}/$default"
         policy = allow("execute-api:Invoke", [f"{arn}/{path}" for path in paths])
         return user(iam, f"caller-{os.getpid()}-{next(numbers)}-{next(NUMBERS)}", policy)
@@ -357,27 +405,32 @@ def caller(iam, stack):
 
 
 class Faults:
-    """The local AWS's own failures and its count of calls."""
+    """The faults that the local AWS injects, and its count of calls."""
 
-    def _post(self, what, body):
-        status, _, data = send("POST", f"{ENDPOINT}/_local/{what}", json.dumps(body), {})
+    def _post(self, path: str, body: Any) -> dict[str, Any]:
+        status, _, data = send("POST", f"{ENDPOINT}/_local/{path}", json.dumps(body), {})
         assert status == 200
         return json.loads(data)
 
-    def set(self, *faults):
+    def set(self, *faults: dict[str, Any]) -> None:
+        """Replaces all faults by these. See `aws.faults` for their fields."""
         self._post("faults", faults)
 
-    def calls(self):
-        """The calls of KMS and DynamoDB since the last time."""
+    def calls(self) -> dict[str, int]:
+        """Returns the number of calls of each KMS and DynamoDB operation since the last time."""
         return self._post("calls", {})
 
-    def rates(self):
-        """How many of each call a second there were since then, at the most, for five seconds."""
+    def rates(self) -> dict[str, float]:
+        """Returns the highest rate of each operation since the last `calls`.
+
+        In calls per second, over any five seconds.
+        """
         return self._post("rates", {})
 
 
 @pytest.fixture
-def faults():
+def faults() -> Iterator[Faults]:
+    """Injects faults; none are left when a test starts or ends."""
     faults = Faults()
     faults.set()
     faults.calls()
@@ -385,12 +438,12 @@ def faults():
     faults.set()
 
 
-# ---- old clients: as an IAM user that the stack's ClientPrincipalArns names ----
+# ---- old clients, as an IAM user that the stack's ClientPrincipalArns names ----
 
 
 @pytest.fixture(scope="session")
-def client_environment(iam, stack):
-    """The environment of a process that runs an old client."""
+def client_environment(iam: Any, stack: Stack) -> dict[str, str]:
+    """Returns the environment variables of an old client's process."""
     table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{stack.table}"
     verbs = ("GetItem", "PutItem", "Query", "Scan", "DeleteItem")
     keys = user(
@@ -410,11 +463,13 @@ def client_environment(iam, stack):
 
 
 @pytest.fixture(scope="session")
-def credstash(client_environment, stack, tmp_path_factory):
-    """credstash's command line, as published. Answers (exit code, stdout, stderr)."""
+def credstash(
+    client_environment: dict[str, str], stack: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> CommandLine:
+    """Runs credstash as published. Returns (exit code, stdout, stderr)."""
     home = tmp_path_factory.mktemp("credstash")
 
-    def run(*arguments):
+    def run(*arguments: str) -> tuple[int, str, str]:
         done = subprocess.run(
             [TOOLS / "journeys/bin/credstash", "-t", stack.table, *arguments],
             env={**client_environment, "HOME": str(home)},
@@ -429,18 +484,22 @@ def credstash(client_environment, stack, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def nodecredstash(client_environment, stack):
-    """nodecredstash, as published but bundled: `call("getSecret", name=...)`."""
-    yield from node(client_environment, stack.table)
+def nodecredstash(client_environment: dict[str, str], stack: Stack) -> Iterator[NodeClient]:
+    """Calls nodecredstash as published, but bundled: `nodecredstash("getSecret", name=...)`."""
+    with node(client_environment, stack.table) as call:
+        yield call
 
 
 @pytest.fixture(scope="session")
-def nodecredstash_as_root(stack):
-    """The same as the account's root, for tables of other stacks."""
-    yield from node(os.environ, stack.table)
+def nodecredstash_as_root(stack: Stack) -> Iterator[NodeClient]:
+    """Calls nodecredstash as the account's root, for the tables of other stacks."""
+    with node(os.environ, stack.table) as call:
+        yield call
 
 
-def node(environment, table):
+@contextlib.contextmanager
+def node(environment: Mapping[str, str], table: str) -> Iterator[NodeClient]:
+    """Runs nodecredstash in one process, which takes one call per line."""
     process = subprocess.Popen(
         [TOOLS / "journeys/bin/node", TOOLS / "node/bundle.js"],
         env={**environment, "NODE_DISABLE_COMPILE_CACHE": "1"},
@@ -449,13 +508,15 @@ def node(environment, table):
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    assert process.stdin and process.stdout
+    requests, responses = process.stdin, process.stdout
 
-    def call(method, **arguments):
+    def call(method: str, **arguments: Any) -> dict[str, Any]:
         request = {"call": method, "with": {"tableName": table, **arguments}}
-        process.stdin.write(json.dumps(request) + "\n")
-        process.stdin.flush()
-        return json.loads(process.stdout.readline())
+        requests.write(json.dumps(request) + "\n")
+        requests.flush()
+        return json.loads(responses.readline())
 
     yield call
-    process.stdin.close()
+    requests.close()
     process.wait(10)
