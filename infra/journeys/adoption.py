@@ -3,9 +3,9 @@
 import json
 import os
 import subprocess
-import tempfile
 
-from conftest import ROOT, TOOLS, client
+import old_clients
+from conftest import ROOT, client
 
 STACK = "adopted"
 TABLE = "old-credential-store"
@@ -46,13 +46,7 @@ def as_root(*arguments: str) -> tuple[int, str, str]:
 
     Returns its exit code, stdout and stderr.
     """
-    with tempfile.TemporaryDirectory() as home:
-        command = [str(TOOLS / "journeys/bin/credstash"), "-t", TABLE, *arguments]
-        environment = {**os.environ, "HOME": home}
-        done = subprocess.run(
-            command, env=environment, cwd=home, capture_output=True, text=True, timeout=60
-        )
-    return done.returncode, done.stdout, done.stderr
+    return old_clients.credstash(os.environ, TABLE, *arguments)
 
 
 def make_key() -> str:
