@@ -2,8 +2,8 @@
 
 Runs the built function on its own Lambda Runtime API, with the local AWS behind it. A warm get is
 timed from request to response in a running process, a cold get from the start of a process to its
-first response. Both include the time of the local AWS, which differs from AWS's; the CPU time is the
-function's alone.
+first response. Both include the time of the local AWS, which differs from AWS's. CPU time is that
+of the function alone.
 """
 
 import json
