@@ -61,9 +61,12 @@ def make_key() -> str:
 
 
 def add_names_index() -> None:
-    """Adds the index `names` to the adopted table, with the command that the README gives."""
-    command = (ROOT / "README.md").read_text().split("aws dynamodb update-table")[1]
-    updates = command.split("--global-secondary-index-updates '")[1].split("'")[0]
+    """Adds the index `names` to the adopted table, with the command that the documents give."""
+    option = "--global-secondary-index-updates '"
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    page = next(text for text in (page.read_text() for page in pages) if option in text)
+    command = page[page.rindex("aws dynamodb update-table", 0, page.index(option)) :]
+    updates = command.split(option)[1].split("'")[0]
     definitions = command.split("--attribute-definitions ")[1].split(" \\")[0].split()
     pairs = [dict(part.split("=") for part in entry.split(",")) for entry in definitions]
     client("dynamodb").update_table(

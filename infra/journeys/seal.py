@@ -1,4 +1,4 @@
-"""The seal, the hash of an event and the ciphertext, written from the README alone."""
+"""The seal, the hash of an event and the ciphertext, written from their specification alone."""
 
 import base64
 import hashlib
