@@ -69,7 +69,7 @@ ACCOUNT = os.environ["COFFER_KEY_ARN"].split(":")[4]
 
 @pytest.fixture
 def show(request: pytest.FixtureRequest) -> Show:
-    """Prints a text at the end of the session; a worker has no terminal."""
+    """Prints a text at the end of the session, because workers have no terminal."""
 
     def show(text: str) -> None:
         request.node.user_properties.append(("shown", text))
@@ -137,7 +137,7 @@ class Faults:
         self._post("faults", faults)
 
     def calls(self) -> dict[str, int]:
-        """Returns the number of calls of each KMS and DynamoDB operation since the last time."""
+        """Returns the number of calls of each KMS and DynamoDB operation since the last `calls`."""
         return self._post("calls", {})
 
     def rates(self) -> dict[str, float]:
