@@ -1,6 +1,7 @@
 # make local      start a local AWS and deploy the stack to it; make stop ends it
 # make demo       the same, then show what the stack does
 # make test       run all tests: the three below
+# make format     format the Rust and Python code
 # make check      check formatting, lints, types, licenses, and the template
 # make test-unit  run the unit, property and vector tests (no AWS)
 # make test-e2e   run the journeys on a deployed stack; K=expression selects some, as pytest -k
@@ -13,7 +14,7 @@ python ?= python3
 venvs := $(patsubst infra/local/requirements/%.in,%,$(wildcard infra/local/requirements/*.in))
 node := NODE_DISABLE_COMPILE_CACHE=1 PATH="$(CURDIR)/$(local)/journeys/bin:$$PATH"
 
-.PHONY: local demo stop test check test-unit test-e2e tools bench
+.PHONY: local demo stop test format check test-unit test-e2e tools bench
 .SECONDARY:
 
 local: tools
@@ -24,7 +25,7 @@ demo: local
 
 stop:
 	@infra/local/down
-	@for place in $(wildcard $(CURDIR)/$(local)/test/[0-9]); do COFFER_LOCAL=$$place infra/local/down; done
+	@for folder in $(wildcard $(CURDIR)/$(local)/test/[0-9]); do COFFER_LOCAL=$$folder infra/local/down; done
 
 test: tools
 	@infra/local/test
@@ -33,7 +34,12 @@ bench: local
 	@source $(COFFER_LOCAL)/env && cargo bench --quiet -p coffer --bench overhead && \
 		$(local)/journeys/bin/python infra/bench.py
 
-check: tools $(local)/cargo/bin/cargo-deny
+format: $(local)/check/.installed
+	@cargo fmt
+	@$(local)/check/bin/ruff format --no-cache infra
+	@$(local)/check/bin/ruff check --no-cache --fix infra
+
+check: $(patsubst %,$(local)/%/.installed,check journeys sam) $(local)/cargo/bin/cargo-deny
 	@infra/local/check
 
 test-unit:
@@ -44,8 +50,8 @@ test-e2e: tools
 
 tools: $(venvs:%=$(local)/%/.installed) $(local)/node/bundle.js
 
-# Pinned by version and hash. All in .local, one environment for each tool: their pins disagree.
-# To renew a pin, edit its .in file and run, with uv:
+# Tools are pinned by version and hash, and live in .local, in one environment each because their pins
+# conflict. To update a pin, edit its .in file and run, with uv:
 #   uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 #     --no-header --no-strip-extras NAME.in -o NAME.txt
 $(local)/%/.installed: infra/local/requirements/%.txt
@@ -61,6 +67,6 @@ $(local)/node/bundle.js: $(wildcard infra/journeys/node/*) $(local)/journeys/.in
 	@cd $(local)/node && $(node) npm ci --silent --no-audit --no-fund && $(node) npm run --silent bundle
 
 $(local)/cargo/bin/cargo-deny:
-	@echo "Building cargo-deny into $(local)/cargo (minutes, once)"
+	@echo "Building cargo-deny into $(local)/cargo (takes minutes, once)"
 	@cargo install --quiet --locked --root $(local)/cargo --target-dir $(local)/cargo/target cargo-deny@0.20.2
 	@rm -rf $(local)/cargo/target

@@ -1,8 +1,9 @@
-"""What a cold start of the get function costs, as a ratio to a warm get of the same run.
+"""Measures a cold start of the get function, also as a multiple of a warm get.
 
-Runs the built function under a Lambda Runtime API of its own, with the local AWS behind it: `warm` is
-from event to answer in a running process, `cold` from the start of a process to its first answer.
-Both hold the time of the local AWS, which is not AWS's; the processor time is the function's alone.
+Runs the built function on its own Lambda Runtime API, with the local AWS behind it. A warm get is
+timed from request to response in a running process, a cold get from the start of a process to its
+first response. Both include the time of the local AWS, which differs from AWS's. CPU time is that
+of the function alone.
 """
 
 import json
@@ -15,8 +16,9 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-import boto3
+from stack import Stack, client
 
 WARM, COLD = 300, 20
 BINARY = Path(__file__).parents[1] / "target/lambda/get/bootstrap"
@@ -26,17 +28,19 @@ NAME = "bench"
 class Runtime:
     """The Lambda Runtime API, for one function process."""
 
-    def __init__(self, environment):
-        events, answers = queue.Queue(), queue.Queue()
-        self.events, self.answers = events, answers
+    def __init__(self, environment: dict[str, str]) -> None:
+        requests: queue.Queue[bytes] = queue.Queue()
+        # With the time at which each response arrived.
+        responses: queue.Queue[tuple[float, bytes]] = queue.Queue()
+        self.requests, self.responses = requests, responses
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
             wbufsize = -1
 
-            def do_GET(self):
-                body = events.get()
+            def do_GET(self) -> None:
+                body = requests.get()
                 self.send_response(200)
                 self.send_header("lambda-runtime-aws-request-id", "bench")
                 self.send_header("lambda-runtime-deadline-ms", str(int(time.time() * 1000) + 29000))
@@ -46,7 +50,7 @@ class Runtime:
                 self.wfile.write(body)
                 self.wfile.flush()
 
-            def do_POST(self):
+            def do_POST(self) -> None:
                 chunked = "chunked" in self.headers.get("transfer-encoding", "")
                 length = int(self.headers.get("content-length", 0))
                 body = b""
@@ -54,17 +58,19 @@ class Runtime:
                     body += self.rfile.read(size + 2)[:-2]
                 if chunked:
                     self.rfile.readline()
-                answers.put((time.perf_counter(), body or self.rfile.read(length)))
+                responses.put((time.perf_counter(), body or self.rfile.read(length)))
                 self.send_response(202)
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-            def log_message(self, *_):
+            def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # The process is killed in the middle of its next request.
-        self.server.handle_error = lambda *_: None
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                """Ignores that the process is killed while it waits for its next request."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
@@ -79,34 +85,31 @@ class Runtime:
             stdout=subprocess.DEVNULL,
         )
 
-    def call(self, request):
-        """Seconds until the answer, and when it came."""
+    def call(self, request: dict[str, Any]) -> tuple[float, float]:
+        """Returns the seconds until the response, and the time at which it arrived."""
         began = time.perf_counter()
-        self.events.put(json.dumps(request).encode())
-        ended, answer = self.answers.get(timeout=30)
-        assert json.loads(answer).get("secret"), answer
+        self.requests.put(json.dumps(request).encode())
+        ended, response = self.responses.get(timeout=30)
+        assert json.loads(response).get("secret"), response
         return ended - began, ended
 
-    def stop(self):
+    def stop(self) -> None:
         self.process.kill()
         self.process.wait()
         self.server.shutdown()
 
 
-def environment():
-    """That of the deployed function, with the account's own credentials."""
-    function = boto3.client("lambda").get_function_configuration(
-        FunctionName=os.environ["COFFER_GET_FUNCTION"]
-    )
+def environment(stack: Stack) -> dict[str, str]:
+    """Returns the environment of the deployed function, with the credentials of the account."""
+    name = stack.functions["get"]
+    function = client("lambda").get_function_configuration(FunctionName=name)
     return {**os.environ, **function["Environment"]["Variables"]}
 
 
-def main():
-    boto3.client("lambda").invoke(
-        FunctionName=os.environ["COFFER_PUT_FUNCTION"],
-        Payload=json.dumps({"name": NAME, "secret": "s" * 64}),
-    )
-    settings, request = environment(), {"name": NAME}
+def main() -> None:
+    stack = Stack(os.environ["COFFER_STACK"])
+    stack.put(NAME, "s" * 64)
+    settings, request = environment(stack), {"name": NAME}
 
     running = Runtime(settings)
     running.call(request)
@@ -122,10 +125,10 @@ def main():
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
-    warm, cold, cpu = (statistics.median(times) * 1000 for times in (warm, cold, cpu))
-    print(f"warm get                  {warm:8.2f} ms")
-    print(f"cold get                  {cold:8.2f} ms {cold / warm:8.2f} of a warm one")
-    print(f"processor time of it      {cpu:8.2f} ms")
+    warm_ms, cold_ms, cpu_ms = (statistics.median(times) * 1000 for times in (warm, cold, cpu))
+    print(f"warm get                  {warm_ms:8.2f} ms")
+    print(f"cold get                  {cold_ms:8.2f} ms {cold_ms / warm_ms:8.2f} times a warm get")
+    print(f"CPU time of a cold get    {cpu_ms:8.2f} ms")
 
 
 main()

@@ -1,195 +1,190 @@
-"""Shows what the stack does: each step is a real call, and its answer is compared."""
+"""Shows what a stack does. Each step makes real calls and checks what they return."""
 
 import json
 import os
-import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import Any
 
-import boto3
-import urllib3
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+import old_clients
+from stack import Stack, client
 
-LOCAL = Path(__file__).parents[1] / ".local"
-CLIENT = "credstash-client"
-TABLE, KEY = os.environ["COFFER_TABLE"], os.environ["COFFER_KEY_ARN"]
+STACK = Stack(os.environ["COFFER_STACK"])
+# In every name, so that each run of the demo has secrets of its own.
 RUN = os.urandom(3).hex()
 
 
-def say(text):
+def say(text: str) -> None:
     print(f"\n\033[1m{text}\033[0m")
 
 
-def expect(actual, expected):
+def expect(actual: object, expected: object) -> None:
+    """Ends the demo with an error unless both are equal."""
     if actual != expected:
         sys.exit(f"Expected {expected!r}, got {actual!r}")
 
 
-def invoke(verb, request):
-    print(f"> {verb}, by lambda invoke: {json.dumps(request, ensure_ascii=False)}")
-    answer = boto3.client("lambda").invoke(
-        FunctionName=os.environ[f"COFFER_{verb.upper()}_FUNCTION"], Payload=json.dumps(request)
-    )
-    body = json.loads(answer["Payload"].read())
-    print(json.dumps(body, ensure_ascii=False))
-    return body
+def invoke(verb: str, request: dict[str, Any]) -> Any:
+    """Calls an operation by direct invoke. Returns the body of the response or of the error."""
+    print(f"> {verb}, by direct invoke: {json.dumps(request, ensure_ascii=False)}")
+    response = STACK.invoke(verb, request)
+    print(json.dumps(response.body, ensure_ascii=False))
+    return response.body
 
 
-def http(method, path, body=None, signed=True):
-    print(f"> {'signed' if signed else 'unsigned'} {method} {path} {json.dumps(body) if body else ''}")
-    url = os.environ["COFFER_API_URL"] + path
-    data = json.dumps(body).encode() if body else None
-    request = AWSRequest(method, url, data=data, headers={"content-type": "application/json"})
-    if signed:
-        SigV4Auth(Credentials("test", "test"), "execute-api", os.environ["AWS_REGION"]).add_auth(
-            request
-        )
-    response = urllib3.request(method, url, body=data, headers=dict(request.headers))
-    print(response.status, response.data.decode())
-    return response.status, json.loads(response.data)
+def http(
+    method: str, path: str, query: str = "", body: Any = None, signed: bool = True
+) -> tuple[int | None, Any]:
+    """Calls an operation by HTTP. Returns the status and the body."""
+    shown = [path + (f"?{query}" if query else ""), json.dumps(body) if body else ""]
+    print(f"> {'signed' if signed else 'unsigned'} {method} {' '.join(shown).rstrip()}")
+    response = STACK.http(method, path, query, body, credentials="root" if signed else None)
+    print(response.status, json.dumps(response.body, ensure_ascii=False))
+    return response.status, response.body
 
 
-def credstash(*arguments):
-    """credstash as published, as an IAM user whom the key policy admits."""
+def credstash(environment: dict[str, str], *arguments: str) -> str:
+    """Runs credstash and returns what it prints."""
     print(f"$ credstash {' '.join(arguments)}")
-    iam, account = boto3.client("iam"), KEY.split(":")[4]
-    table = f"arn:aws:dynamodb:{os.environ['AWS_REGION']}:{account}:table/{TABLE}"
-    statements = [
-        {"Effect": "Allow", "Action": f"dynamodb:{verb}", "Resource": table}
-        for verb in ("GetItem", "PutItem", "Query", "Scan")
-    ] + [{"Effect": "Allow", "Action": ["kms:GenerateDataKey", "kms:Decrypt"], "Resource": KEY}]
-    try:
-        iam.create_user(UserName=CLIENT)
-    except iam.exceptions.EntityAlreadyExistsException:
-        pass
-    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
-    iam.put_user_policy(UserName=CLIENT, PolicyName="credstash", PolicyDocument=policy)
-    key = iam.create_access_key(UserName=CLIENT)["AccessKey"]
-    environment = {
-        **os.environ,
-        "HOME": str(LOCAL / "tmp"),
-        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
-    }
-    try:
-        done = subprocess.run(
-            [LOCAL / "journeys/bin/credstash", "-t", TABLE, *arguments],
-            env=environment, cwd=LOCAL / "tmp", capture_output=True, text=True, check=True,
-        )
-    finally:
-        iam.delete_access_key(UserName=CLIENT, AccessKeyId=key["AccessKeyId"])
-    print(done.stdout.rstrip())
-    return done.stdout
+    code, output, errors = old_clients.credstash(environment, STACK.table, *arguments)
+    expect((code, errors if code else ""), (0, ""))
+    print(output.rstrip())
+    return output
 
 
-def rotated(request):
-    """A run over everything, with its progress, and its report at the end."""
-    machines = boto3.client("stepfunctions")
+def run(action: str) -> dict[str, Any]:
+    """Does a run over everything, printing its progress. Returns its report."""
+    machines, request = client("stepfunctions"), {"action": action}
     print(f"$ aws stepfunctions start-execution --input '{json.dumps(request)}'")
-    execution = machines.start_execution(
-        stateMachineArn=os.environ["COFFER_ROTATION_STATE_MACHINE"], input=json.dumps(request)
-    )["executionArn"]
-    shown = None
-    while (told := machines.describe_execution(executionArn=execution))["status"] == "RUNNING":
-        answer = boto3.client("lambda").invoke(
-            FunctionName=os.environ["COFFER_LIST_FUNCTION"],
-            Payload=json.dumps({"list": "report", **request}),
-        )
-        report = json.loads(answer["Payload"].read())
-        if report.get("state") == "running" and report["seen"] != shown:
-            shown = report["seen"]
-            print(f"  seen {shown}, changed {report['changed']}, failed {report['failed']}")
+    arn = machines.start_execution(stateMachineArn=STACK.machine, input=json.dumps(request))
+    printed = None
+    while True:
+        execution = machines.describe_execution(executionArn=arn["executionArn"])
+        if execution["status"] != "RUNNING":
+            break
+        report = STACK.invoke("list", {"list": "report", **request}).body
+        if report.get("state") == "running" and report["seen"] != printed:
+            printed = report["seen"]
+            print(f"  seen {printed}, changed {report['changed']}, failed {report['failed']}")
         time.sleep(0.2)
-    print(told.get("output") or told)
-    return json.loads(told["output"])
+    print(execution.get("output") or execution)
+    expect(execution["status"], "SUCCEEDED")
+    return json.loads(execution["output"])
 
 
-one, two, old = (f"demo-{RUN}/{name}" for name in ("database", "api-token", "old"))
+def main() -> None:
+    database, api_token, old = (f"demo-{RUN}/{name}" for name in ("database", "api-token", "old"))
+    user = old_clients.environment_of_user(STACK)
+    put_get_and_open(database, api_token)
+    share_with_credstash(user, database, api_token, old)
+    list_delete_and_restore(user, database, api_token, old)
+    put_a_bundle()
+    renew_by_policy(database)
+    rewrap_and_reseal(user, old)
+    say("All of this ran on the template that you deploy. `make stop` ends the local AWS.")
 
-say("Put a secret by lambda invoke, get it over HTTP")
-invoke("put", {"name": one, "secret": "pässwörd 🔑", "comment": "the app's own user"})
-expect(http("GET", f"/secrets/{one}")[1]["secret"], "pässwörd 🔑")
 
-say("Put one by signed HTTP, under an encryption context; get it by lambda invoke")
-http("PUT", f"/secrets/{two}", {"secret": "t0ken", "context": {"app": "web"}})
-expect(invoke("get", {"name": two, "context": {"app": "web"}})["secret"], "t0ken")
+def put_get_and_open(database: str, api_token: str) -> None:
+    say("Put a secret by direct invoke, and get it by HTTP")
+    invoke("put", {"name": database, "secret": "pässwörd 🔑", "comment": "the app's own user"})
+    expect(http("GET", f"/secrets/{database}")[1]["secret"], "pässwörd 🔑")
 
-say("Without its context it stays closed, and without a signature nobody gets in")
-expect(invoke("get", {"name": two})["errorType"], "Forbidden")
-expect(http("GET", f"/secrets/{one}", signed=False)[0], 403)
+    say("Put a secret with an encryption context by HTTP, and get it by direct invoke")
+    body = {"secret": "t0ken", "context": {"app": "web"}}
+    http("PUT", f"/secrets/{api_token}", body=body)
+    expect(invoke("get", {"name": api_token, "context": {"app": "web"}})["secret"], "t0ken")
 
-say("Put a generated value as the next version; the one before stays as AWSPREVIOUS")
-invoke("put", {"name": one, "generate": {"length": 24, "require_each_included_type": True}})
-expect(len(invoke("get", {"name": one})["secret"]), 24)
-expect(invoke("get", {"name": one, "stage": "AWSPREVIOUS"})["secret"], "pässwörd 🔑")
+    say("Without its encryption context a secret cannot be opened. Unsigned requests are refused")
+    expect(invoke("get", {"name": api_token})["code"], "Forbidden")
+    expect(http("GET", f"/secrets/{database}", signed=False)[0], 403)
 
-say("credstash 1.17.1, as published, reads what Coffer wrote")
-expect(credstash("get", "-n", two, "app=web"), "t0ken")
+    say("Put a generated value as the next version. The previous version becomes AWSPREVIOUS")
+    generate = {"length": 24, "require_each_included_type": True}
+    invoke("put", {"name": database, "generate": generate})
+    expect(len(invoke("get", {"name": database})["secret"]), 24)
+    expect(invoke("get", {"name": database, "stage": "AWSPREVIOUS"})["secret"], "pässwörd 🔑")
 
-say("Coffer opens what credstash wrote")
-credstash("put", "-k", KEY, old, "ten years old")
-expect(invoke("get", {"name": old})["secret"], "ten years old")
+    say("A put that is sent again with the same token creates no second version")
+    again = {
+        "name": api_token,
+        "secret": "t0ken 2",
+        "context": {"app": "web"},
+        "token": f"deploy-{RUN}",
+    }
+    expect(invoke("put", again), invoke("put", again))
 
-say("A row whose comment was edited in the table is refused")
-row = {"name": one, "version": f"{1:019}"}
-boto3.resource("dynamodb").Table(TABLE).update_item(
-    Key=row, UpdateExpression="SET #c = :c",
-    ExpressionAttributeNames={"#c": "comment"}, ExpressionAttributeValues={":c": "edited"},
-)
-expect(invoke("get", {"name": one, "version": 1})["errorType"], "Integrity")
 
-say("List the names, and the versions of one")
-listed = http("GET", f"/names/demo-{RUN}")[1]["secrets"]
-expect({entry["name"] for entry in listed}, {one, two, old})
-versions = http("GET", f"/versions/{one}")[1]["versions"]
-expect([entry["version"] for entry in versions], [2, 1])
+def share_with_credstash(user: dict[str, str], database: str, api_token: str, old: str) -> None:
+    say("credstash 1.17.1, as published, reads what Coffer wrote")
+    expect(credstash(user, "get", "-n", api_token, "app=web"), "t0ken 2")
 
-say("Sent again with its token, a put makes no second version")
-once = {"name": two, "secret": "t0ken 2", "context": {"app": "web"}, "token": f"deploy-{RUN}"}
-expect(invoke("put", once), invoke("put", once))
+    say("Coffer opens what credstash wrote")
+    credstash(user, "put", "-k", STACK.key_arn, old, "ten years old")
+    expect(invoke("get", {"name": old})["secret"], "ten years old")
 
-say("Delete a secret, and restore it: its versions come back as they were")
-invoke("delete", {"name": two, "recovery_window_in_days": 7})
-expect(http("GET", f"/secrets/{two}?context.app=web")[0], 404)
-expect(http("POST", f"/restore/{two}")[1]["versions"], [1, 2])
-expect(credstash("get", "-n", two, "app=web"), "t0ken 2")
-
-say("Its history says who did what, and that nobody has changed it since")
-told = [event["operation"] for event in http("GET", f"/history/{two}")[1]["events"]]
-expect(told, ["restore", "delete", "put", "put"])
-expect(http("GET", f"/history/{two}?verify=true")[1]["whole"], True)
-
-say("Several secrets are put at once, all or none, and got as one document")
-bundle = {f"demo-{RUN}.env/{name}": f"value of {name}" for name in ("url", "user", "password")}
-http("PUT", f"/bundle/demo-{RUN}.env", {"secrets": bundle})
-expect(invoke("get", {"prefix": f"demo-{RUN}.env", "format": "json"}), bundle)
-print(invoke("get", {"prefix": f"demo-{RUN}.env", "format": "dotenv"}))
-
-say("A rotation policy gives it a new value by itself; not due yet, it is asked for by hand")
-policy = {"days": 30, "generate": {"length": 24, "require_each_included_type": True}}
-http("PUT", f"/policies/{one}", policy)
-renewed = http("POST", f"/rotate/{one}", {"action": "renew"})[1]
-expect(invoke("get", {"name": one})["version"], renewed["version"])
-expect(invoke("list", {"list": "history", "name": one})["events"][0]["operation"], "renew")
-
-say("KMS gives the key new material; a run wraps every data key anew, and no value is touched")
-names = [f"demo-{RUN}.fleet/{number:03}" for number in range(250)]
-for start in range(0, 250, 50):
-    secrets = {name: f"value of {name}" for name in names[start : start + 50]}
-    boto3.client("lambda").invoke(
-        FunctionName=os.environ["COFFER_PUT_FUNCTION"],
-        Payload=json.dumps({"prefix": f"demo-{RUN}.fleet", "secrets": secrets}),
+    say("A version whose comment was edited in the table is refused")
+    STACK.rows.update_item(
+        Key={"name": database, "version": f"{1:019}"},
+        UpdateExpression="SET #c = :c",
+        ExpressionAttributeNames={"#c": "comment"},
+        ExpressionAttributeValues={":c": "edited"},
     )
-boto3.client("kms").rotate_key_on_demand(KeyId=KEY)
-expect(rotated({"action": "rewrap"})["failed"], 0)
-expect(invoke("get", {"name": names[0]})["secret"], f"value of {names[0]}")
+    expect(invoke("get", {"name": database, "version": 1})["code"], "Integrity")
 
-say("What credstash wrote is given a seal, in place; credstash goes on reading it")
-expect(rotated({"action": "reseal"})["changed"] >= 1, True)
-expect("dialect" in invoke("get", {"name": old}), False)
-expect(credstash("get", "-n", old), "ten years old")
 
-say("All of this ran on the template that you deploy. `make stop` ends the local AWS.")
+def list_delete_and_restore(user: dict[str, str], database: str, api_token: str, old: str) -> None:
+    say("List the names, and the versions of one secret")
+    listed = http("GET", f"/names/demo-{RUN}")[1]["secrets"]
+    expect({entry["name"] for entry in listed}, {database, api_token, old})
+    versions = http("GET", f"/versions/{database}")[1]["versions"]
+    expect([entry["version"] for entry in versions], [2, 1])
+
+    say("Delete a secret, and restore it with all its versions")
+    invoke("delete", {"name": api_token, "recovery_window_in_days": 7})
+    expect(http("GET", f"/secrets/{api_token}", "context.app=web")[0], 404)
+    expect(http("POST", f"/restore/{api_token}")[1]["versions"], [1, 2])
+    expect(credstash(user, "get", "-n", api_token, "app=web"), "t0ken 2")
+
+    say("Its history says who did what, and that nobody has edited it")
+    events = http("GET", f"/history/{api_token}")[1]["events"]
+    expect([event["operation"] for event in events], ["restore", "delete", "put", "put"])
+    expect(http("GET", f"/history/{api_token}", "verify=true")[1]["whole"], True)
+
+
+def put_a_bundle() -> None:
+    say("Put several secrets in one transaction, and get them as one document")
+    prefix = f"demo-{RUN}.env"
+    bundle = {f"{prefix}/{name}": f"value of {name}" for name in ("url", "user", "password")}
+    http("PUT", f"/bundle/{prefix}", body={"secrets": bundle})
+    expect(invoke("get", {"prefix": prefix, "format": "json"}), bundle)
+    print(invoke("get", {"prefix": prefix, "format": "dotenv"}))
+
+
+def renew_by_policy(database: str) -> None:
+    say("A rotation policy gives a secret a new value every 30 days. Renew it now, by hand")
+    policy = {"days": 30, "generate": {"length": 24, "require_each_included_type": True}}
+    http("PUT", f"/policies/{database}", body=policy)
+    renewed = http("POST", f"/rotate/{database}", body={"action": "renew"})[1]
+    expect(invoke("get", {"name": database})["version"], renewed["version"])
+    events = invoke("list", {"list": "history", "name": database})["events"]
+    expect(events[0]["operation"], "renew")
+
+
+def rewrap_and_reseal(user: dict[str, str], old: str) -> None:
+    say("KMS rotates the key. A run re-encrypts every data key, and changes no value")
+    prefix = f"demo-{RUN}.fleet"
+    names = [f"{prefix}/{number:03}" for number in range(250)]
+    for start in range(0, 250, 50):
+        secrets = {name: f"value of {name}" for name in names[start : start + 50]}
+        STACK.done("put", prefix=prefix, secrets=secrets)
+    client("kms").rotate_key_on_demand(KeyId=STACK.key_arn)
+    expect(run("rewrap")["failed"], 0)
+    expect(invoke("get", {"name": names[0]})["secret"], f"value of {names[0]}")
+
+    say("A run seals what credstash wrote, in place. credstash can still read it")
+    expect(run("reseal")["changed"] >= 1, True)
+    expect("dialect" in invoke("get", {"name": old}), False)
+    expect(credstash(user, "get", "-n", old), "ten years old")
+
+
+main()

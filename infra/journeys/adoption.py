@@ -1,22 +1,25 @@
-"""Makes an old environment with credstash's own tools, and deploys a stack that adopts it."""
+"""Makes a table and a KMS key with credstash, and deploys a stack that adopts them."""
 
 import json
 import os
 import subprocess
-import tempfile
 
-from conftest import ROOT, TOOLS, client
+import old_clients
+from conftest import ROOT, client
 
 STACK = "adopted"
 TABLE = "old-credential-store"
 ALIAS = "alias/old-credstash"
 
 
-def adopt(legacy="read", **more):
-    """Makes what is not there yet, deploys, and answers the stack's name."""
+def adopt(legacy: str = "read", **overrides: str) -> str:
+    """Creates the table and the key if they are missing, deploys the stack, and returns its name.
+
+    `legacy` is the parameter `LegacyItems`; `overrides` are other parameters.
+    """
     key_arn = make_key()
 
-    def credstash(*arguments):
+    def credstash(*arguments: str) -> None:
         code, out, err = as_root(*arguments)
         assert code == 0, out + err
 
@@ -29,28 +32,25 @@ def adopt(legacy="read", **more):
         "ExistingKeyArn": key_arn,
         "LegacyItems": legacy,
         "DataKeyCacheSeconds": "3600",
-        **more,
+        **overrides,
     }
-    deploy = [ROOT / "infra/local/deploy", "--stack-name", STACK, "--parameter-overrides"]
+    deploy = [str(ROOT / "infra/local/deploy"), "--stack-name", STACK, "--parameter-overrides"]
     deploy.append(" ".join(f"{name}={value}" for name, value in parameters.items()))
     done = subprocess.run(deploy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return STACK
 
 
-def as_root(*arguments):
-    """credstash's command line as the account's root, on the old table. Answers (exit code,
-    stdout, stderr)."""
-    with tempfile.TemporaryDirectory() as home:
-        command = [TOOLS / "journeys/bin/credstash", "-t", TABLE, *arguments]
-        environment = {**os.environ, "HOME": home}
-        done = subprocess.run(
-            command, env=environment, cwd=home, capture_output=True, text=True, timeout=60
-        )
-    return done.returncode, done.stdout, done.stderr
+def as_root(*arguments: str) -> tuple[int, str, str]:
+    """Runs credstash on the adopted table as the account's root.
+
+    Returns its exit code, stdout and stderr.
+    """
+    return old_clients.credstash(os.environ, TABLE, *arguments)
 
 
-def make_key():
+def make_key() -> str:
+    """Returns the ARN of the KMS key, which is created if its alias does not exist."""
     kms = client("kms")
     for alias in kms.list_aliases()["Aliases"]:
         if alias["AliasName"] == ALIAS:
@@ -60,11 +60,10 @@ def make_key():
     return key["Arn"]
 
 
-def add_names_index():
-    """Adds the index that an adopted table needs, with the command of the migration guide."""
+def add_names_index() -> None:
+    """Adds the index `names` to the adopted table, with the command from the migration guide."""
     guide = (ROOT / "docs/migrating-from-credstash.md").read_text()
-    commands = guide.split("aws dynamodb update-table")
-    command = next(each for each in commands if "--global-secondary-index-updates" in each)
+    command = guide.split("aws dynamodb update-table")[1]
     updates = command.split("--global-secondary-index-updates '")[1].split("'")[0]
     definitions = command.split("--attribute-definitions ")[1].split(" \\")[0].split()
     pairs = [dict(part.split("=") for part in entry.split(",")) for entry in definitions]

@@ -1,24 +1,27 @@
-"""A stack of its own to rotate, on a table and keys that can be changed; runs, started and awaited."""
+"""Stacks to rotate, on a table and keys of their own, and their runs: start, wait, report."""
 
 import json
 import os
 import subprocess
 import time
+from typing import Any
 
 from conftest import ROOT, Stack, client
 
 
 class Rotating:
-    """A stack of this session and this word alone: what an earlier one left under another key
-    would be in the way."""
+    """A stack with a table of its own, both named for `word` and this process.
 
-    def __init__(self, word):
+    Nothing that an earlier session left under another key can interfere.
+    """
+
+    def __init__(self, word: str) -> None:
         self.name = f"{word}-{os.getpid()}"
         self.table = f"{word}-store-{os.getpid()}"
         keys = [("name", "HASH"), ("version", "RANGE")]
         schema = [{"AttributeName": name, "KeyType": kind} for name, kind in keys]
         described = ["comment", "context", "created_at", "expires_at", "revision"]
-        # With a stream, by which every write can be counted.
+        # The stream serves to count writes.
         client("dynamodb").create_table(
             TableName=self.table,
             BillingMode="PAY_PER_REQUEST",
@@ -34,8 +37,8 @@ class Rotating:
             StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
         )
 
-    def deploy(self, key, **parameters):
-        """Deploys, or changes, the stack with this key."""
+    def deploy(self, key: str, **parameters: str) -> Stack:
+        """Deploys or updates the stack with this KMS key."""
         parameters = {
             "Architecture": "x86_64",
             "ExistingTableName": self.table,
@@ -46,54 +49,64 @@ class Rotating:
             "RetiredKeyArns": "",
             **parameters,
         }
-        command = [ROOT / "infra/local/deploy", "--stack-name", self.name, "--parameter-overrides"]
-        # An empty value has to be said: what is left out stays as it was.
+        command = [
+            str(ROOT / "infra/local/deploy"),
+            "--stack-name",
+            self.name,
+            "--parameter-overrides",
+        ]
+        # Empty values too: an omitted parameter keeps its previous value.
         command += [f'{name}="{value}"' for name, value in parameters.items()]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return Stack(self.name)
 
 
-def start(stack, action, **more):
+def start(stack: Stack, action: str, **options: Any) -> str:
+    """Starts a run and returns the ARN of its execution."""
     execution = client("stepfunctions").start_execution(
-        stateMachineArn=stack.machine, input=json.dumps({"action": action, **more})
+        stateMachineArn=stack.machine, input=json.dumps({"action": action, **options})
     )
     return execution["executionArn"]
 
 
-def ended(execution, seconds=300):
-    """How an execution ended, once it has."""
+def ended(execution: str, seconds: float = 300) -> dict[str, Any]:
+    """Waits until an execution has ended, and returns its description."""
     machines, deadline = client("stepfunctions"), time.monotonic() + seconds
     while True:
-        told = machines.describe_execution(executionArn=execution)
-        if told["status"] != "RUNNING":
-            return told
+        description = machines.describe_execution(executionArn=execution)
+        if description["status"] != "RUNNING":
+            return description
         assert time.monotonic() < deadline, "the execution did not end"
         time.sleep(0.1)
 
 
-def run(stack, action, **more):
-    """A whole run, and its report."""
-    told = ended(start(stack, action, **more))
-    assert told["status"] == "SUCCEEDED", told
-    return json.loads(told["output"])
+def run(stack: Stack, action: str, **options: Any) -> dict[str, Any]:
+    """Does a run to its end and returns its report. Fails unless it succeeds."""
+    execution = ended(start(stack, action, **options))
+    assert execution["status"] == "SUCCEEDED", execution
+    return json.loads(execution["output"])
 
 
-def report(stack, action):
+def report(stack: Stack, action: str) -> Any:
+    """Returns the report of the latest run of an action."""
     return stack.done("list", list="report", action=action)
 
 
-def failures(stack, action):
-    """All that a run could not do, page by page, by name and version."""
-    told = stack.pages_of("list", "failures", list="report", action=action, limit=7)
-    return {(each["name"], each.get("version")): each["reason"] for each in told}
+def failures(stack: Stack, action: str) -> dict[tuple[str, int | None], str]:
+    """Returns why a run failed for each (name, version), read in several pages."""
+    items = stack.pages_of("list", "failures", list="report", action=action, limit=7)
+    return {(item["name"], item.get("version")): item["reason"] for item in items}
 
 
-def writes(table):
-    """How often each item of a table was written, by its stream."""
+def writes(table: str) -> dict[tuple[tuple[str, ...], str], int]:
+    """Returns how often each item of a table was written, by (key, event name).
+
+    Counts the records of the table's stream.
+    """
     streams = client("dynamodbstreams")
     arn = client("dynamodb").describe_table(TableName=table)["Table"]["LatestStreamArn"]
-    counts = {}
+    counts: dict[tuple[tuple[str, ...], str], int] = {}
     shards = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
     for shard in shards:
         iterator = streams.get_shard_iterator(

@@ -1,4 +1,4 @@
-"""Prints .local/env: what a shell needs to talk to the stack that was deployed locally."""
+"""Prints .local/env: the environment variables to call the locally deployed stack with."""
 
 import shlex
 import sys
@@ -14,7 +14,7 @@ OUTPUTS = {
 }
 
 
-def main(endpoint):
+def main(endpoint: str) -> None:
     stack = boto3.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     variables = {
@@ -24,7 +24,7 @@ def main(endpoint):
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "COFFER_STACK": STACK,
-        # Without the stage, as on AWS: curl signs a `$` as it is, AWS and the SDKs as `%24`.
+        # Without the stage, as on AWS: curl signs `$` unescaped, AWS and the SDKs sign `%24`.
         "COFFER_API_URL": f"{endpoint}/_aws/execute-api/{outputs['ApiId']}",
     }
     for name, value in outputs.items():

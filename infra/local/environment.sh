@@ -1,8 +1,9 @@
-# Sourced by the scripts beside it: the same surroundings for every tool, whoever calls it. Neither
-# the caller's profiles nor telemetry, and nothing written outside the checkout.
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# shellcheck shell=bash
+# Sourced by the other scripts here. Gives every tool the same environment: without the caller's AWS
+# profiles, without telemetry, and writing only inside the checkout.
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 tools=$PWD/.local
-# Where this local AWS keeps its files. The tests run one of their own beside that of `make local`.
+# The folder of this local AWS. The journeys have other ones than `make local`.
 local=${COFFER_LOCAL:-$tools}
 endpoint=http://127.0.0.1:${COFFER_LOCAL_PORT:-4566}
 mkdir -p "$local/tmp"
@@ -16,7 +17,8 @@ export NODE_DISABLE_COMPILE_CACHE=1 NO_PROXY=127.0.0.1,localhost no_proxy=127.0.
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 
-# Runs a command with its output in a file, shown if it fails; says that it goes on meanwhile.
+# Runs a command with its output in a file. Prints the last line every 15 seconds, and all of it
+# if the command fails.
 patiently() {
   local log=$1 began=$SECONDS
   shift
@@ -32,7 +34,7 @@ patiently() {
   wait "$job" || { cat "$log" >&2; return 1; }
 }
 
-# Whether the process that was started here still runs, and is no other that got its number.
+# Reports whether the local AWS is running. Checks the command line, because process ids are reused.
 running() {
   [ -f "$local/aws.pid" ] && tr '\0' ' ' 2>/dev/null <"/proc/$(cat "$local/aws.pid")/cmdline" |
     grep -q -- ' -m aws '

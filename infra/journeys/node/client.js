@@ -1,5 +1,5 @@
-// Drives nodecredstash: one JSON request a line on stdin, `{"call": "getSecret", "with": {...}}`,
-// one JSON answer a line on stdout, `{"ok": ...}` or `{"error": "..."}`.
+// Calls nodecredstash. Reads one JSON request per line, `{"call": "getSecret", "with": {...}}`, and
+// writes one JSON response per line, `{"ok": ...}` or `{"error": "..."}`.
 import readline from 'node:readline';
 import { CredStash } from 'nodecredstash';
 
@@ -7,13 +7,13 @@ async function main() {
   const store = new CredStash();
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const request = JSON.parse(line);
-    let answer;
+    let response;
     try {
-      answer = { ok: (await store[request.call](request.with)) ?? null };
+      response = { ok: (await store[request.call](request.with)) ?? null };
     } catch (error) {
-      answer = { error: `${error.name}: ${error.message}` };
+      response = { error: `${error.name}: ${error.message}` };
     }
-    process.stdout.write(`${JSON.stringify(answer)}\n`);
+    process.stdout.write(`${JSON.stringify(response)}\n`);
   }
 }
 

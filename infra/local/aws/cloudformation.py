@@ -1,14 +1,18 @@
-"""CloudFormation's Fn::Join within a condition.
+"""CloudFormation: Fn::Join in a condition.
 
-ministack compares the function itself, so a condition on an empty list is never true.
+ministack compares the unevaluated function, so a condition on an empty list is never true.
 Source: AWS, CloudFormation User Guide, "Condition functions", "Supported functions".
 """
 
+from typing import Any
+
 from ministack.services.cloudformation import changesets, engine, handlers, stacks
 
+from .request import Fields
 
-def joined(expression, parameters):
-    """The same expression with the value of each Fn::Join in its place."""
+
+def joined(expression: Any, parameters: Fields) -> Any:
+    """Returns an expression with each Fn::Join replaced by its value."""
     if isinstance(expression, list):
         return [joined(part, parameters) for part in expression]
     if not isinstance(expression, dict):
@@ -18,14 +22,14 @@ def joined(expression, parameters):
     separator, parts = expression["Fn::Join"]
     if isinstance(parts, dict):
         parts = parameters[parts["Ref"]]["Value"]
-    # A CommaDelimitedList parameter is one string here.
+    # ministack keeps a CommaDelimitedList parameter as one string.
     return separator.join(parts.split(",") if isinstance(parts, str) else parts)
 
 
-def install():
+def install() -> None:
     evaluate = engine._evaluate_conditions
 
-    def evaluate_conditions(template, parameters):
+    def evaluate_conditions(template: Fields, parameters: Fields) -> Any:
         conditions = joined(template.get("Conditions", {}), parameters)
         return evaluate({**template, "Conditions": conditions}, parameters)
 

@@ -1,29 +1,34 @@
-"""DynamoDB's indexes as AWS reads them: in the order of their hash keys, and whole rows on demand.
-A parallel Scan starts from keys of its own segment only."""
+"""DynamoDB: the order and projection of indexes, and the segments of a parallel scan.
+
+A scan of an index is ordered by the index's hash key. A query of a local index can return all
+attributes. A segment of a parallel scan accepts only its own start keys.
+"""
 
 import hashlib
 from contextvars import ContextVar
+from typing import Any
 
 from ministack.core.responses import error_response_json
 from ministack.services import dynamodb
 
-from .request import body_of
+from .request import Fields, Headers, Response, body_of
 
+# Whether the current request selects all attributes.
 whole_rows = ContextVar("whole_rows", default=False)
 
 
-def segment_of(key, hash_key, total):
-    """The segment of a key, by its hash key alone, as ministack's Scan assigns it."""
+def segment_of(key: Fields, hash_key: str, total: int) -> int:
+    """Returns the segment that ministack's scan assigns to a key, by its hash key alone."""
     value = str(dynamodb._extract_key_val(key.get(hash_key)))
     digest = hashlib.sha1(value.encode()).digest()
     return int.from_bytes(digest[:4], "big") % total
 
 
-def outside_segment(request):
-    """The error for a start key of another segment, or None.
+def outside_segment(request: Fields) -> Response | None:
+    """Returns the error for a start key of another segment, or None.
 
-    Whether an item has the key does not matter. AWS does not document this; the message was
-    recorded from the service (scylladb/scylladb on GitHub, pull request 9270).
+    It does not matter whether an item with the key exists. AWS does not document this; the message
+    was recorded from the service (scylladb/scylladb on GitHub, pull request 9270).
     """
     start = request.get("ExclusiveStartKey")
     if not start or "Segment" not in request:
@@ -41,7 +46,7 @@ def outside_segment(request):
     )
 
 
-def install():
+def install() -> None:
     order, project, handle, scan = (
         dynamodb._index_order_keys,
         dynamodb._apply_index_projection,
@@ -49,24 +54,26 @@ def install():
         dynamodb._scan,
     )
 
-    def segmented_scan(request):
-        # ministack's own checks come first; the request is valid if it was answered.
+    def segmented_scan(request: Fields) -> Response:
+        # ministack's checks come first: if it responds with 200, the request is valid.
         response = scan(request)
         return (response[0] == 200 and outside_segment(request)) or response
 
-    def index_order_keys(table, sort_key):
-        # A Scan of an index goes by the index's hash key first. ministack leaves that out; every
-        # index of Coffer's has the hash key of its table, so that one stands for it.
+    def index_order_keys(table: Fields, sort_key: Any) -> list[Any]:
+        # A scan of an index is ordered by the index's hash key first, which ministack omits. Every
+        # index of Coffer has the hash key of its table, so that one is used.
         return sorted(order(table, sort_key), key=lambda key: key[0] != table.get("pk_name"))
 
-    def apply_index_projection(item, table, index_name):
+    def apply_index_projection(item: Fields, table: Fields, index_name: str) -> Any:
         local = {index["IndexName"] for index in table.get("LocalSecondaryIndexes") or []}
-        # A local index fetches from its table what it does not project.
+        # DynamoDB fetches attributes that a local index does not project from the table.
         if whole_rows.get() and index_name in local:
             return item
         return project(item, table, index_name)
 
-    async def handle_request(method, path, headers, body, query):
+    async def handle_request(
+        method: str, path: str, headers: Headers, body: bytes, query: Any
+    ) -> Response:
         token = whole_rows.set(body_of(body).get("Select") == "ALL_ATTRIBUTES")
         try:
             return await handle(method, path, headers, body, query)

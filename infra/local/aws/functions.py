@@ -1,15 +1,19 @@
-"""Lambda: the processes of a function that is changed are ended beside the event loop, not on it,
-for that takes up to seconds in which no service would answer anybody."""
+"""Lambda: the processes of an updated function are stopped in a thread.
+
+That can take seconds. In the event loop, no service could respond meanwhile.
+"""
 
 import threading
+from collections.abc import Iterable
+from typing import Any
 
 from ministack.core import lambda_runtime
 
 
-def install():
+def install() -> None:
     kill_workers = lambda_runtime.kill_workers
 
-    def aside(workers):
+    def kill_in_thread(workers: Iterable[Any]) -> None:
         threading.Thread(target=kill_workers, args=(list(workers),)).start()
 
-    lambda_runtime.kill_workers = aside
+    lambda_runtime.kill_workers = kill_in_thread

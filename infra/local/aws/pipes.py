@@ -1,35 +1,38 @@
 """EventBridge Pipes from a DynamoDB stream to an event bus: filter, input template, PutEvents.
 
-ministack's pipes know neither filters nor this target, and keep no parameters.
+ministack's pipes support neither filters nor this target, and drop the parameters of both.
 """
 
 import json
 import re
+from collections.abc import Callable
+from typing import Any
 
 from ministack.services import eventbridge, pipes
 from ministack.services.cloudformation import provisioners
 
+from .request import Fields
+
 PIPE = "AWS::Pipes::Pipe"
 VARIABLE = re.compile(r"<\$\.([\w.]+)>")
-# By the pipe's name, for as long as this process lives.
-parameters = {}
+# The parameters of source and target, by the pipe's name, as long as this process runs.
+parameters: dict[str, tuple[Fields, Fields]] = {}
 
 
-def passes(record, source):
+def passes(record: Fields, source: Fields) -> bool:
+    """Returns whether a record passes the filters of a pipe's source."""
     filters = (source.get("FilterCriteria") or {}).get("Filters") or []
-    # An event pattern looks below `detail` for the names that a record has at its top.
-    inside = {"source": "pipe", "detail-type": "record", "detail": record}
-    patterns = [json.dumps({"detail": json.loads(one["Pattern"])}) for one in filters]
-    return not filters or any(eventbridge._matches_pattern(one, event_of(inside)) for one in patterns)
+    # ministack matches events only, so the record and its pattern become the `detail` of one.
+    event = {"Detail": json.dumps(record), "Source": "pipe", "DetailType": "record"}
+    patterns = [json.dumps({"detail": json.loads(each["Pattern"])}) for each in filters]
+    return not filters or any(eventbridge._matches_pattern(each, event) for each in patterns)
 
 
-def event_of(event):
-    return {"Detail": json.dumps(event["detail"]), "Source": "pipe", "DetailType": "record"}
+def filled(template: str, record: Fields) -> str:
+    """Returns an input template with its variables replaced by values of the record."""
 
-
-def filled(template, record):
-    def value(match):
-        found = record
+    def value(match: re.Match[str]) -> str:
+        found: Any = record
         for part in match[1].split("."):
             found = found[part]
         return json.dumps(found)
@@ -37,7 +40,8 @@ def filled(template, record):
     return VARIABLE.sub(value, template)
 
 
-def send(pipe, batch):
+def send(pipe: Fields, batch: list[Fields]) -> bool:
+    """Sends the records that pass the filters to the event bus."""
     source, target = parameters[pipe["Name"]]
     bus = target["EventBridgeEventBusParameters"]
     for record in batch:
@@ -52,10 +56,10 @@ def send(pipe, batch):
     return True
 
 
-def install():
+def install() -> None:
     deliver = pipes._deliver_batch
 
-    def deliver_batch(pipe, batch):
+    def deliver_batch(pipe: Fields, batch: list[Fields]) -> Any:
         if pipe.get("Name") in parameters and pipes._arn_service(pipe["Target"]) == "events":
             return send(pipe, batch)
         return deliver(pipe, batch)
@@ -67,15 +71,17 @@ def install():
                 table[PIPE][action] = keeping(table[PIPE][action], action)
 
 
-def keeping(inner, action):
-    """The provisioner's own function, and a copy of the parameters that it drops."""
+def keeping(inner: Callable[..., Any], action: str) -> Callable[..., Any]:
+    """Returns a provisioner's function that also keeps the parameters of a pipe."""
 
-    def create(logical_id, properties, stack_name):
+    def create(logical_id: str, properties: Fields, stack_name: str) -> Any:
         name, attributes = inner(logical_id, properties, stack_name)
         keep(name, properties)
         return name, attributes
 
-    def update(physical_id, old, new, stack_name, logical_id=None):
+    def update(
+        physical_id: str, old: Fields, new: Fields, stack_name: str, logical_id: str | None = None
+    ) -> Any:
         name, attributes = inner(physical_id, old, new, stack_name, logical_id)
         keep(name, new)
         return name, attributes
@@ -83,7 +89,8 @@ def keeping(inner, action):
     return create if action == "create" else update
 
 
-def keep(name, properties):
-    source, target = properties.get("SourceParameters"), properties.get("TargetParameters")
-    if (target or {}).get("EventBridgeEventBusParameters"):
-        parameters[name] = source or {}, target
+def keep(name: str, properties: Fields) -> None:
+    source = properties.get("SourceParameters") or {}
+    target = properties.get("TargetParameters") or {}
+    if target.get("EventBridgeEventBusParameters"):
+        parameters[name] = source, target

@@ -3,23 +3,31 @@
 Source: AWS, EventBridge Scheduler User Guide, "Adding context attributes".
 """
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
+from typing import Any
 
 from ministack.services import eventbridge
 
+from .request import Fields
 
-def scheduled_time(schedule):
-    """When it was due, as AWS writes it: a one-time schedule says so itself."""
+
+def scheduled_time(schedule: Fields) -> str:
+    """Returns the time at which a schedule is due, in AWS's format.
+
+    For a one-time schedule this is its own time, otherwise now.
+    """
     expression = schedule.get("ScheduleExpression", "")
     if expression.startswith("at("):
         return f"{expression[3:-1]}Z"
-    return f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def install():
+def install() -> None:
     invoke = eventbridge._invoke_target
 
-    def invoke_target(target, event, rule, *more, **named):
+    def invoke_target(
+        target: Fields, event: Fields, rule: Fields, *arguments: Any, **named: Any
+    ) -> Any:
         if event.get("Source") == "aws.scheduler" and "<aws.scheduler." in target.get("Input", ""):
             attributes = {
                 "schedule-arn": rule.get("Arn", ""),
@@ -31,6 +39,6 @@ def install():
             for name, value in attributes.items():
                 text = text.replace(f"<aws.scheduler.{name}>", value)
             target = {**target, "Input": text}
-        return invoke(target, event, rule, *more, **named)
+        return invoke(target, event, rule, *arguments, **named)
 
     eventbridge._invoke_target = invoke_target
