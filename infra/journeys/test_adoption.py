@@ -1,43 +1,48 @@
-"""A stack on a table and a key that were there before it. Both deploys are real ones."""
+"""Adoption: real deployments of a stack on an existing table, key and ledger."""
 
 import csv
 import io
 import json
 import re
 import subprocess
+from collections.abc import Callable
 
 import pytest
 import yaml
-from adoption import ALIAS, TABLE, add_names_index, adopt, as_root
-from conftest import ROOT, Stack, client
-from test_bundles import ODD
 
-OLD = "written/by/credstash"
+from adoption import ALIAS, TABLE, add_names_index, adopt, as_root
+from conftest import ROOT, Faults, Stack, client
+from odd_values import ODD_VALUES
+
+# A secret that the old environment contains.
+OLD_NAME = "written/by/credstash"
+
+Adopt = Callable[..., Stack]
 
 
 @pytest.fixture
-def adopted():
-    """Deploys a second stack on a table and a key that credstash made: `adopted("read")`."""
-    return lambda legacy, **more: Stack(adopt(legacy, **more))
+def adopted() -> Adopt:
+    """Deploys a second stack on a table and a key that credstash created: `adopted("read")`."""
+    return lambda legacy, **parameters: Stack(adopt(legacy, **parameters))
 
 
-def test_an_old_table_is_read_written_and_listed(adopted, name):
+def test_an_adopted_table_is_read_written_and_listed(adopted: Adopt, name: str) -> None:
     stack = adopted("read")
     assert stack.table == TABLE
-    for _, got in stack.both("get", {"name": OLD}):
-        assert (got.body["secret"], got.body["dialect"]) == ("ten years ago", "credstash")
+    for _, response in stack.both("get", {"name": OLD_NAME}):
+        assert (response.body["secret"], response.body["dialect"]) == ("ten years ago", "credstash")
     stack.put(name, "by coffer")
     assert as_root("get", "-n", name)[1] == "by coffer"
     assert as_root("put", "-a", "-k", ALIAS, name, "by credstash")[0] == 0
     assert stack.get(name)["secret"] == "by credstash"
 
-    # A credstash table has no index of revisions, and none can be added.
+    # A credstash table has no index `revision`. DynamoDB cannot add a local index later.
     revision = stack.get(name, version=1)["revision"]
-    answer = stack.invoke("get", {"name": name, "revision": revision})
-    assert answer.code == "Unavailable"
-    assert f"table/{TABLE}/index/revision" in answer.log
+    response = stack.invoke("get", {"name": name, "revision": revision})
+    assert response.code == "Unavailable"
+    assert f"table/{TABLE}/index/revision" in response.log
 
-    # Nor one of names, until it is added as the README says.
+    # The index `names` is missing too, until it is added with the documented command.
     listed = stack.invoke("list", {})
     if listed.code != "OK":
         assert listed.code == "Unavailable"
@@ -45,35 +50,38 @@ def test_an_old_table_is_read_written_and_listed(adopted, name):
         assert "the table's indexes" in listed.log
         add_names_index()
         listed = stack.invoke("list", {"limit": 1000})
-    assert {OLD, name} <= {entry["name"] for entry in listed.body["secrets"]}
+    assert {OLD_NAME, name} <= {entry["name"] for entry in listed.body["secrets"]}
 
-    # Names that Coffer would not put, but that are there.
-    for odd in ("a//b", "tab\there", "x" * 600):
-        assert as_root("put", "-k", ALIAS, odd, f"value of {odd}")[0] == 0
-        assert stack.get(odd)["secret"] == f"value of {odd}"
-        assert stack.invoke("list", {"name": odd}).body["versions"][0]["name"] == odd
-        assert stack.invoke("put", {"name": odd, "secret": "s"}).code == "Invalid"
-        assert stack.invoke("get", {"name": f"{odd}//"}).code == "Invalid"
-    # And names of Parameter Store's form, which it puts, too.
+    # Existing names that Coffer refuses to put can still be read.
+    for odd_name in ("a//b", "tab\there", "x" * 600):
+        assert as_root("put", "-k", ALIAS, odd_name, f"value of {odd_name}")[0] == 0
+        assert stack.get(odd_name)["secret"] == f"value of {odd_name}"
+        assert stack.invoke("list", {"name": odd_name}).body["versions"][0]["name"] == odd_name
+        assert stack.invoke("put", {"name": odd_name, "secret": "s"}).code == "Invalid"
+        assert stack.invoke("get", {"name": f"{odd_name}//"}).code == "Invalid"
+    # Names with a leading slash, as in Parameter Store, can be read and put.
     assert as_root("put", "-k", ALIAS, "/prod/db", "by credstash")[0] == 0
-    for _, got in stack.both("get", {"name": "/prod/db"}):
-        assert got.body["secret"] == "by credstash"
+    for _, response in stack.both("get", {"name": "/prod/db"}):
+        assert response.body["secret"] == "by credstash"
     for _, listed in stack.both("list", {"prefix": "/prod"}):
         assert [entry["name"] for entry in listed.body["secrets"]] == ["/prod/db"]
     assert stack.put("/prod/db", "by coffer")["version"] == 2
     assert as_root("get", "-n", "/prod/db")[1] == "by coffer"
-    more, names = {}, set()
+    cursor: dict[str, str] = {}
+    names: set[str] = set()
     while True:
-        page = stack.invoke("list", {"limit": 1, **more}).body
+        page = stack.invoke("list", {"limit": 1, **cursor}).body
         names |= {entry["name"] for entry in page["secrets"]}
         if "next" not in page:
             break
-        more = {"next": page["next"]}
-    assert {OLD, name, "/prod/db", "a//b", "tab\there", "x" * 600} <= names
+        cursor = {"next": page["next"]}
+    assert {OLD_NAME, name, "/prod/db", "a//b", "tab\there", "x" * 600} <= names
 
 
-def test_a_data_key_that_is_kept_opens_without_kms(adopted, faults, name):
-    """The second stack keeps data keys for an hour; the first asks KMS each time."""
+def test_a_cached_data_key_opens_a_version_without_kms(
+    adopted: Adopt, faults: Faults, name: str
+) -> None:
+    """The adopting stack caches data keys for an hour. The main stack calls KMS each time."""
     stack = adopted("read")
     stack.put(name, "s", context={"app": "web"})
     stack.get(name, context={"app": "web"})
@@ -83,27 +91,27 @@ def test_a_data_key_that_is_kept_opens_without_kms(adopted, faults, name):
     assert faults.calls().get("kms:Decrypt", 0) == 0
     assert stack.invoke("get", {"name": name}).code == "Forbidden"
     assert stack.invoke("get", {"name": name, "context": {"app": "w"}}).code == "Forbidden"
-    # What is kept is verified all the same.
+    # A cached data key does not skip verification.
     row = stack.row(name)
     stack.rows.put_item(Item={**row, "comment": "edited"})
     assert stack.invoke("get", {"name": name, "context": {"app": "web"}}).code == "Integrity"
 
 
-def test_a_stack_that_refuses_legacy_rows_refuses_them_all(adopted, name):
+def test_a_stack_that_refuses_legacy_rows_refuses_all_of_them(adopted: Adopt, name: str) -> None:
     stack = adopted("refuse")
     stack.put(name, "s")
     assert stack.get(name)["secret"] == "s"
     row = stack.row(name)
     del row["seal"]
     stack.rows.put_item(Item=row)
-    for refused in (name, OLD):
-        for origin, answer in stack.both("get", {"name": refused}):
-            assert answer.code == "Integrity"
-            assert answer.status == (500 if origin == "http" else None)
-            assert "legacy" in answer.message
+    for legacy_name in (name, OLD_NAME):
+        for origin, response in stack.both("get", {"name": legacy_name}):
+            assert response.code == "Integrity"
+            assert response.status == (500 if origin == "http" else None)
+            assert "legacy" in response.message
 
 
-def test_a_table_is_not_adopted_without_its_key():
+def test_adopting_a_table_requires_its_key() -> None:
     deploy = ROOT / "infra/local/deploy"
     parameters = f"Architecture=x86_64 ExistingTableName={TABLE}"
     done = subprocess.run(
@@ -115,44 +123,48 @@ def test_a_table_is_not_adopted_without_its_key():
     assert "ExistingKeyArn" in done.stdout + done.stderr
 
 
-def variable(line):
-    """A line of a dotenv file, with its name as one that can be set."""
+def variable(line: str) -> tuple[str, str]:
+    """Splits a dotenv line into a name that a shell can set and its value."""
     name, value = line.split("=", 1)
     return re.sub(r"\W", "_", name.removeprefix("GETALL."), flags=re.ASCII), value
 
 
-def test_the_documents_of_a_bundle_are_credstashs_getall(adopted):
+def test_bundle_documents_match_credstash_getall(adopted: Adopt) -> None:
     stack = adopted("read")
-    for key, value in ODD.items():
+    for key, value in ODD_VALUES.items():
         if "'" not in value and "\n" not in value and " " not in key:
             stack.put(f"getall.{key}", value)
-    for format_, read in (
+    for document_format, parse in (
         ("json", json.loads),
         ("yaml", yaml.safe_load),
         ("csv", lambda text: {row[0]: row[1] for row in csv.reader(io.StringIO(text)) if row}),
         ("dotenv", lambda text: dict(variable(line) for line in text.splitlines() if line)),
     ):
-        # What getall does, of a part of the table: it hangs on what it cannot open.
-        code, theirs, error = as_root("get", "getall.*", "-f", format_)
+        # `getall`, limited to these names: it hangs on a secret that it cannot open.
+        code, theirs, error = as_root("get", "getall.*", "-f", document_format)
         assert code == 0, error
-        ours = stack.done("get", prefix="getall", format=format_)
-        ours = read(ours if isinstance(ours, str) else json.dumps(ours))
-        assert ours == read(theirs) and len(ours) > 10, format_
+        ours = stack.done("get", prefix="getall", format=document_format)
+        ours = parse(ours if isinstance(ours, str) else json.dumps(ours))
+        assert ours == parse(theirs) and len(ours) > 10, document_format
 
 
-def test_a_ledger_is_adopted_with_what_awaits_recovery(adopted, name):
-    """As after the stack was deleted and deployed anew, or the ledger restored from a backup."""
+def test_an_adopted_ledger_keeps_deleted_versions_recoverable(adopted: Adopt, name: str) -> None:
+    """Covers a stack that was deleted and deployed again, and a ledger restored from a backup."""
     stack = adopted("read")
     stack.put(name, "s")
     stack.done("delete", name=name)
     ledger = client("dynamodb").describe_table(TableName=stack.ledger)["Table"]
-    anew = adopted(
+    redeployed = adopted(
         "read",
         ExistingLedgerName=stack.ledger,
         ExistingLedgerStreamLabel=ledger["LatestStreamLabel"],
     )
-    assert anew.ledger == stack.ledger
-    assert anew.done("restore", name=name)["versions"] == [1]
-    assert anew.get(name)["secret"] == "s"
-    assert [event["operation"] for event in anew.history(name)] == ["restore", "delete", "put"]
-    assert anew.verify(name) == {}
+    assert redeployed.ledger == stack.ledger
+    assert redeployed.done("restore", name=name)["versions"] == [1]
+    assert redeployed.get(name)["secret"] == "s"
+    assert [event["operation"] for event in redeployed.history(name)] == [
+        "restore",
+        "delete",
+        "put",
+    ]
+    assert redeployed.verify(name) == {}

@@ -1,9 +1,11 @@
-"""The first deployment of a stack: what a failed one leaves behind, and what the parameters do."""
+"""First deployments: what a failed one leaves behind, and what the parameters do."""
 
 import os
 import subprocess
+from typing import Any
 
 import pytest
+
 from adoption import adopt
 from conftest import ROOT, Stack, client
 
@@ -11,8 +13,8 @@ NAME = f"trial-{os.getpid()}"
 TABLE, ALIAS = f"{NAME}-store", f"alias/{NAME}"
 
 
-def deploy(*options, name=NAME, **more):
-    """A first deployment of a stack that no other client may use."""
+def deploy(*options: str, name: str = NAME, **overrides: str) -> subprocess.CompletedProcess[str]:
+    """Deploys a new stack that names no other client."""
     parameters = {
         "Architecture": "x86_64",
         "TableName": TABLE,
@@ -20,117 +22,133 @@ def deploy(*options, name=NAME, **more):
         "ClientPrincipalArns": '""',
         "DeletionProtection": "false",
         "RewrapSchedule": '""',
-        **more,
+        **overrides,
     }
-    command = [ROOT / "infra/local/deploy", "--stack-name", name, *options]
+    command = [str(ROOT / "infra/local/deploy"), "--stack-name", name, *options]
     command += ["--parameter-overrides", *(f"{key}={value}" for key, value in parameters.items())]
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def events(name=NAME):
-    """What happened to the resources of the stack, oldest first: (resource, status)."""
+def events(name: str = NAME) -> list[tuple[str, str]]:
+    """Returns the events of the stack's resources, oldest first, as (resource, status)."""
     pages = client("cloudformation").get_paginator("describe_stack_events")
     pages = pages.paginate(StackName=name)
-    told = [event for page in pages for event in page["StackEvents"]]
-    return [(event["LogicalResourceId"], event["ResourceStatus"]) for event in reversed(told)]
+    stack_events = [event for page in pages for event in page["StackEvents"]]
+    return [
+        (event["LogicalResourceId"], event["ResourceStatus"]) for event in reversed(stack_events)
+    ]
 
 
 @pytest.fixture(scope="module")
-def failed():
-    """What happened in a deployment in which one policy could not be attached. The stack is gone."""
+def failed() -> list[tuple[str, str]]:
+    """Deploys a stack with a policy that cannot be attached. Deletes it, returns its events."""
     built = ROOT / ".aws-sam/build"
     template, failing = (built / "template.yaml").read_text(), built / "failing.yaml"
     assert template.count("- Ref: RotateRole\n") == 1
     failing.write_text(template.replace("- Ref: RotateRole\n", "- no-such-role\n"))
     try:
-        # The configuration is looked for beside the template.
-        done = deploy("--template-file", failing, "--config-file", ROOT / "samconfig.toml")
+        # By default, SAM looks for the configuration beside the template.
+        deployment = deploy(
+            "--template-file", str(failing), "--config-file", str(ROOT / "samconfig.toml")
+        )
     finally:
         failing.unlink()
-    assert "ROLLBACK" in done.stderr, done.stdout + done.stderr
-    happened = events()
+    assert "ROLLBACK" in deployment.stderr, deployment.stdout + deployment.stderr
+    history = events()
     cloudformation = client("cloudformation")
     cloudformation.delete_stack(StackName=NAME)
     cloudformation.get_waiter("stack_delete_complete").wait(
         StackName=NAME, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )
-    return happened
+    return history
 
 
 @pytest.fixture(scope="module")
-def trial(failed):
-    """The same stack, deployed after the deployment that failed."""
-    done = deploy()
-    assert done.returncode == 0, done.stdout + done.stderr
+def trial(failed: list[tuple[str, str]]) -> Stack:
+    """Deploys the same stack again, after the deployment that failed."""
+    deployment = deploy()
+    assert deployment.returncode == 0, deployment.stdout + deployment.stderr
     return Stack(NAME)
 
 
-def legacy_items(stack):
-    """What the get function is configured to do with rows without a seal."""
+def legacy_items(stack: Stack) -> str:
+    """Returns how the get function is configured to treat legacy rows."""
     function = stack.functions["get"]
     described = client("lambda").get_function_configuration(FunctionName=function)
     return described["Environment"]["Variables"]["COFFER_LEGACY_ITEMS"]
 
 
-def processed(stack):
-    """The resources of the stack as SAM wrote them, by their types."""
+def processed(stack: Stack) -> dict[str, dict[str, Any]]:
+    """Returns the resources of the template that SAM generated, by type and logical ID."""
     template = client("cloudformation").get_template(
         StackName=stack.name, TemplateStage="Processed"
     )["TemplateBody"]
-    by_type = {}
+    by_type: dict[str, dict[str, Any]] = {}
     for name, resource in template["Resources"].items():
         by_type.setdefault(resource["Type"], {})[name] = resource
     return by_type
 
 
-def test_a_failed_first_deployment_creates_no_table_of_a_fixed_name(failed):
+def test_a_failed_first_deployment_does_not_create_the_secrets_table(
+    failed: list[tuple[str, str]],
+) -> None:
     assert ("RewrapFunction", "CREATE_COMPLETE") in failed
     assert ("RotatePolicy", "CREATE_FAILED") in failed
     assert not [event for event in failed if event[0] == "SecretsTable"]
 
 
-def test_an_alias_that_is_taken_is_found_out_before_anything_that_stays(trial):
+def test_an_existing_alias_fails_before_retained_resources_are_created(trial: Stack) -> None:
     name = f"{NAME}-second"
     done = deploy(name=name, TableName=f"{TABLE}-second")
     assert done.returncode != 0
-    happened = events(name)
-    assert ("SecretsKeyAlias", "CREATE_FAILED") in happened, happened
-    assert not [event for event in happened if event[0] in ("LedgerTable", "SecretsTable", "Api")]
+    history = events(name)
+    assert ("SecretsKeyAlias", "CREATE_FAILED") in history, history
+    assert not [event for event in history if event[0] in ("LedgerTable", "SecretsTable", "Api")]
     client("cloudformation").delete_stack(StackName=name)
 
 
-def test_the_table_is_created_after_everything_that_can_fail(trial):
+def test_the_secrets_table_is_created_last(trial: Stack) -> None:
     assert trial.table == TABLE
     created = [name for name, status in events() if status == "CREATE_COMPLETE" and name != NAME]
     assert created[-1] == "SecretsTable"
-    # And works nonetheless.
+    # The stack works, even though nothing depends on the table.
     trial.put("a", "s")
     assert trial.get("a")["secret"] == "s"
 
 
-def test_a_pipe_is_created_after_its_policy_and_after_what_takes_long(trial):
+def test_pipes_are_created_after_their_policy_and_slow_resources(trial: Stack) -> None:
     created = [name for name, status in events() if status == "CREATE_COMPLETE"]
     for pipe in ("ChangedPipe", "ExpiringPipe"):
         for before in ("EventsPolicy", "ApiApiGatewayDefaultStage", "RotationStateMachine"):
             assert created.index(before) < created.index(pipe), (before, pipe)
 
 
-def test_legacy_items_are_read_only_where_somebody_else_writes_the_table(stack, trial):
+def test_legacy_rows_are_refused_unless_another_client_can_write_the_table(
+    stack: Stack, trial: Stack
+) -> None:
     for deployed in (stack, trial):
         described = client("cloudformation").describe_stacks(StackName=deployed.name)["Stacks"][0]
-        values = {each["ParameterKey"]: each["ParameterValue"] for each in described["Parameters"]}
+        values = {
+            parameter["ParameterKey"]: parameter["ParameterValue"]
+            for parameter in described["Parameters"]
+        }
         assert values["LegacyItems"] == "auto"
-    # This one names a client, the trial none.
+    # The parameters of `stack` name another client, those of `trial` do not.
     assert (legacy_items(stack), legacy_items(trial)) == ("read", "refuse")
     trial.put("stripped", "s")
     key = {"name": "stripped", "version": f"{1:019}"}
-    trial.rows.update_item(Key=key, UpdateExpression="REMOVE seal, #context, revision",
-                           ExpressionAttributeNames={"#context": "context"})
+    trial.rows.update_item(
+        Key=key,
+        UpdateExpression="REMOVE seal, #context, revision",
+        ExpressionAttributeNames={"#context": "context"},
+    )
     assert trial.invoke("get", {"name": "stripped"}).code == "Integrity"
     assert legacy_items(Stack(adopt("auto"))) == "read"
 
 
-def test_tables_are_protected_from_deletion_unless_a_parameter_says_otherwise(stack, trial):
+def test_tables_have_deletion_protection_unless_a_parameter_turns_it_off(
+    stack: Stack, trial: Stack
+) -> None:
     dynamodb = client("dynamodb")
     for deployed, protected in ((stack, True), (trial, False)):
         for table in (deployed.table, deployed.ledger):
@@ -138,15 +156,17 @@ def test_tables_are_protected_from_deletion_unless_a_parameter_says_otherwise(st
             assert described["DeletionProtectionEnabled"] is protected, table
 
 
-def test_the_access_log_is_where_the_log_resource_policy_does_not_grow(stack, trial):
+def test_access_logs_are_in_vendedlogs_where_the_resource_policy_does_not_grow(
+    stack: Stack, trial: Stack
+) -> None:
     for deployed in (stack, trial):
         (stage,) = client("apigatewayv2").get_stages(ApiId=deployed.api_id)["Items"]
         group = stage["AccessLogSettings"]["DestinationArn"].split(":log-group:")[1]
         assert group.startswith(f"/aws/vendedlogs/{deployed.name}/api-")
 
 
-def test_the_api_has_a_throttle_and_each_function_behind_it_can_have_a_limit(stack):
-    # The local AWS enforces neither.
+def test_the_api_is_throttled_and_its_functions_can_have_a_concurrency_limit(stack: Stack) -> None:
+    # The local AWS enforces neither limit.
     resources = processed(stack)
     (stage,) = resources["AWS::ApiGatewayV2::Stage"].values()
     assert stage["Properties"]["DefaultRouteSettings"] == {
@@ -166,7 +186,7 @@ def test_the_api_has_a_throttle_and_each_function_behind_it_can_have_a_limit(sta
     assert len(limited) == 7
 
 
-def test_the_state_machine_names_the_partition_of_the_stack(stack):
+def test_the_state_machine_uses_the_partition_of_the_stack(stack: Stack) -> None:
     described = client("stepfunctions").describe_state_machine(stateMachineArn=stack.machine)
     assert "arn:aws:states:::lambda:invoke" in described["definition"]
     assert "${" not in described["definition"]

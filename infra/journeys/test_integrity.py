@@ -1,48 +1,52 @@
-"""Rows that somebody with write access to the table has swapped, moved or edited."""
+"""Integrity: rows that somebody with write access to the table swapped, moved or edited."""
 
 import base64
+from typing import Any
 
 import pytest
 from boto3.dynamodb.types import Binary
 
-
-def refused(stack, name, code="Integrity", **request):
-    for origin, answer in stack.both("get", {"name": name, **request}):
-        assert answer.code == code, answer
-        assert answer.status == ({"Integrity": 500, "Forbidden": 403}[code] if origin == "http" else None)
+from conftest import Stack
 
 
-def test_two_rows_swapped_are_refused(stack, name):
+def assert_refused(stack: Stack, name: str, **fields: Any) -> None:
+    """Asserts that a get of this secret reports a failed integrity check."""
+    for origin, response in stack.both("get", {"name": name, **fields}):
+        assert response.code == "Integrity", response
+        assert response.status == (500 if origin == "http" else None)
+
+
+def test_swapped_rows_are_refused(stack: Stack, name: str) -> None:
     for suffix in "ab":
         stack.put(f"{name}/{suffix}", f"value {suffix}")
     a, b = (stack.row(f"{name}/{suffix}") for suffix in "ab")
-    described = ("name", "version")
+    keys = ("name", "version")
     for one, other in ((a, b), (b, a)):
-        stack.rows.put_item(Item={**other, **{key: one[key] for key in described}})
-    refused(stack, f"{name}/a")
-    refused(stack, f"{name}/b")
+        stack.rows.put_item(Item={**other, **{key: one[key] for key in keys}})
+    assert_refused(stack, f"{name}/a")
+    assert_refused(stack, f"{name}/b")
 
 
 @pytest.mark.parametrize("part", ["contents", "hmac", "key", "seal"])
-def test_a_part_of_another_row_is_refused(stack, name, part):
+def test_an_attribute_of_another_row_is_refused(stack: Stack, name: str, part: str) -> None:
     for suffix in "ab":
         stack.put(f"{name}/{suffix}", f"value {suffix}")
     a, b = (stack.row(f"{name}/{suffix}") for suffix in "ab")
     stack.rows.put_item(Item={**a, part: b[part]})
-    refused(stack, f"{name}/a")
+    assert_refused(stack, f"{name}/a")
 
 
-def test_a_row_renamed_or_moved_to_another_version_is_refused(stack, name):
+def test_a_row_renamed_or_moved_to_another_version_is_refused(stack: Stack, name: str) -> None:
     stack.put(name, "old")
     stack.put(name, "new")
     row = stack.row(name, 1)
     stack.rows.put_item(Item={**row, "name": f"{name}/renamed"})
-    refused(stack, f"{name}/renamed")
-    # An old value rolled forward, over the newest version and beyond it.
+    assert_refused(stack, f"{name}/renamed")
+    # Copies the old value to the newest version, and to a version after it.
     stack.rows.put_item(Item={**row, "version": f"{2:019}"})
-    refused(stack, name)
+    assert_refused(stack, name)
     stack.rows.put_item(Item={**row, "version": f"{3:019}"})
-    refused(stack, name)
+    assert_refused(stack, name)
     assert stack.get(name, version=1)["secret"] == "old"
 
 
@@ -75,16 +79,16 @@ def test_a_row_renamed_or_moved_to_another_version_is_refused(stack, name):
     ],
     ids=str,
 )
-def test_any_edit_of_a_sealed_row_is_refused(stack, name, edit):
+def test_any_edit_of_a_sealed_row_is_refused(stack: Stack, name: str, edit: dict[str, Any]) -> None:
     context = {"app": "web"}
     stack.put(name, "s", comment="why", ttl=3600, context=context)
     row = {**stack.row(name), **edit}
     row = {attribute: value for attribute, value in row.items() if value is not None}
     stack.rows.put_item(Item=row)
-    refused(stack, name, context=context)
+    assert_refused(stack, name, context=context)
 
 
-def test_any_flipped_bit_of_the_wrapped_key_is_refused(stack, name):
+def test_a_flipped_bit_of_the_wrapped_key_is_refused(stack: Stack, name: str) -> None:
     stack.put(name, "s")
     row = stack.row(name)
     key = base64.b64decode(row["key"])
@@ -98,52 +102,62 @@ def test_any_flipped_bit_of_the_wrapped_key_is_refused(stack, name):
         assert stack.invoke("get", {"name": name}).code == "Integrity", short
 
 
-def test_a_data_key_of_another_kms_key_is_refused(stack, kms, name):
+def test_a_data_key_of_another_kms_key_is_refused(stack: Stack, kms: Any, name: str) -> None:
     other = kms.create_key()["KeyMetadata"]["Arn"]
     wrapped = kms.generate_data_key(KeyId=other, NumberOfBytes=64)["CiphertextBlob"]
     stack.put(name, "s")
     stack.rows.put_item(Item={**stack.row(name), "key": base64.b64encode(wrapped).decode()})
-    refused(stack, name)
+    assert_refused(stack, name)
 
 
-def test_a_data_key_that_is_not_64_bytes_is_refused(stack, kms, name):
+def test_a_data_key_that_is_not_64_bytes_is_refused(stack: Stack, kms: Any, name: str) -> None:
     wrapped = kms.encrypt(KeyId=stack.key_arn, Plaintext=b"k" * 32)["CiphertextBlob"]
     stack.put(name, "s")
     stack.rows.put_item(Item={**stack.row(name), "key": base64.b64encode(wrapped).decode()})
-    refused(stack, name)
+    assert_refused(stack, name)
 
 
-def test_a_row_that_is_no_secret_is_malformed(stack, name):
+def test_a_row_that_is_not_a_secret_is_malformed(stack: Stack, name: str) -> None:
     stack.put(name, "s")
     row = stack.row(name)
-    for edit in ({"contents": None}, {"contents": 1}, {"key": None}, {"hmac": {"a": "b"}},
-                 {"contents": "not base64!"}, {"digest": "BLAKE99"}):
+    edits: list[dict[str, Any]] = [
+        {"contents": None},
+        {"contents": 1},
+        {"key": None},
+        {"hmac": {"a": "b"}},
+        {"contents": "not base64!"},
+        {"digest": "BLAKE99"},
+    ]
+    for edit in edits:
         edited = {key: value for key, value in {**row, **edit}.items() if value is not None}
         stack.rows.put_item(Item=edited)
-        for _, answer in stack.both("get", {"name": name}):
-            assert answer.code == "Malformed", edit
+        for _, response in stack.both("get", {"name": name}):
+            assert response.code == "Malformed", edit
 
 
-def test_a_row_without_its_seal_is_refused_while_anything_tells_of_it(stack, name):
+def test_a_row_without_its_seal_is_refused_if_anything_else_shows_that_it_had_one(
+    stack: Stack, name: str
+) -> None:
     context = {"app": "web"}
     stack.put(name, '{"user": "app"}', context=context)
     row = stack.row(name)
     assert row["json"] is True
     del row["seal"]
-    for removed in ((), ("context",), ("json",)):
-        left = {field: value for field, value in row.items() if field not in removed}
-        stack.rows.put_item(Item=left)
-        refused(stack, name, context=context)
-    # Then nothing tells it from a row of another client.
-    left = {field: value for field, value in row.items() if field not in ("context", "json")}
-    stack.rows.put_item(Item=left)
+    removals: list[tuple[str, ...]] = [(), ("context",), ("json",)]
+    for removed in removals:
+        stripped = {field: value for field, value in row.items() if field not in removed}
+        stack.rows.put_item(Item=stripped)
+        assert_refused(stack, name, context=context)
+    # Without both, it looks like a row of another client.
+    stripped = {field: value for field, value in row.items() if field not in ("context", "json")}
+    stack.rows.put_item(Item=stripped)
     assert stack.get(name, context=context)["dialect"] == "credstash"
 
 
-def test_binary_without_its_seal_is_refused(stack, name):
+def test_a_binary_value_without_its_seal_is_refused(stack: Stack, name: str) -> None:
     stack.put(name, secret_base64=base64.b64encode(b"\xff").decode())
     row = stack.row(name)
     for field in ("seal", "context"):
         del row[field]
     stack.rows.put_item(Item=row)
-    refused(stack, name)
+    assert_refused(stack, name)

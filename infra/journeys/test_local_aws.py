@@ -1,32 +1,41 @@
-"""What the local AWS adds to ministack, against what AWS documents. If one of these fails, other
-journeys prove nothing."""
+"""What the local AWS adds to ministack behaves as AWS documents it.
+
+If one of these tests fails, the other journeys prove nothing.
+"""
 
 import json
 import os
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from conftest import ACCOUNT, NUMBERS, REGION, allow, client, user
+from botocore.exceptions import ClientError
+
+from conftest import ACCOUNT, NUMBERS, REGION, Faults, Stack, allow, client, user
 
 
 @pytest.fixture(scope="module")
-def key(kms):
+def key(kms: Any) -> str:
+    """Creates a KMS key and returns its ARN."""
     return kms.create_key()["KeyMetadata"]["Arn"]
 
 
-def code(call, *arguments, **named):
+def code(call: Callable[..., Any], **arguments: Any) -> str:
+    """Returns the error code of a call, or OK."""
     try:
-        call(*arguments, **named)
-    except Exception as error:
+        call(**arguments)
+    except ClientError as error:
         return error.response["Error"]["Code"]
     return "OK"
 
 
-def wrapped(kms, key, **context):
+def wrapped(kms: Any, key: str, **context: str) -> dict[str, Any]:
+    """Returns a data key of this KMS key, in plaintext and wrapped."""
     return kms.generate_data_key(KeyId=key, NumberOfBytes=64, EncryptionContext=context)
 
 
-def test_kms_refuses_what_was_tampered_with(kms, key):
+def test_kms_refuses_an_altered_blob_or_context(kms: Any, key: str) -> None:
     data_key = wrapped(kms, key, a="b")
     blob = data_key["CiphertextBlob"]
     opened = kms.decrypt(CiphertextBlob=blob, EncryptionContext={"a": "b"})
@@ -34,16 +43,15 @@ def test_kms_refuses_what_was_tampered_with(kms, key):
     for position in range(0, len(blob), 7):
         changed = bytearray(blob)
         changed[position] ^= 1
-        refused = code(
-            kms.decrypt, CiphertextBlob=bytes(changed), EncryptionContext={"a": "b"}
-        )
+        refused = code(kms.decrypt, CiphertextBlob=bytes(changed), EncryptionContext={"a": "b"})
         assert refused == "InvalidCiphertextException", position
-    for context in ({}, {"a": "c"}, {"a": "b", "c": "d"}):
+    contexts: list[dict[str, str]] = [{}, {"a": "c"}, {"a": "b", "c": "d"}]
+    for context in contexts:
         refused = code(kms.decrypt, CiphertextBlob=blob, EncryptionContext=context)
         assert refused == "InvalidCiphertextException"
 
 
-def test_kms_refuses_the_wrong_key_and_what_is_too_large(kms, key):
+def test_kms_refuses_the_wrong_key_and_oversized_input(kms: Any, key: str) -> None:
     other = kms.create_key()["KeyMetadata"]["Arn"]
     blob = wrapped(kms, key)["CiphertextBlob"]
     assert code(kms.decrypt, CiphertextBlob=blob, KeyId=other) == "IncorrectKeyException"
@@ -56,7 +64,7 @@ def test_kms_refuses_the_wrong_key_and_what_is_too_large(kms, key):
     )
 
 
-def test_kms_reencrypts_and_rotates(kms, key):
+def test_kms_reencrypts_and_rotates(kms: Any, key: str) -> None:
     other = kms.create_key()["KeyMetadata"]["Arn"]
     data_key = wrapped(kms, key, a="b")
     moved = kms.re_encrypt(
@@ -73,26 +81,29 @@ def test_kms_reencrypts_and_rotates(kms, key):
     assert len(kms.list_key_rotations(KeyId=key)["Rotations"]) == 1
 
 
-def test_kms_tells_key_material_apart(kms):
-    """ReEncrypt under the same key: the same material until the key is rotated."""
+def test_kms_reports_which_key_material_it_used(kms: Any) -> None:
+    """ReEncrypt with the same key reports the same key material until the key is rotated."""
     key = kms.create_key()["KeyMetadata"]["Arn"]
     first = wrapped(kms, key, a="b")
 
-    def again(blob):
-        context = {"SourceEncryptionContext": {"a": "b"}, "DestinationEncryptionContext": {"a": "b"}}
+    def reencrypt(blob: bytes) -> tuple[bytes, bool]:
+        context = {
+            "SourceEncryptionContext": {"a": "b"},
+            "DestinationEncryptionContext": {"a": "b"},
+        }
         moved = kms.re_encrypt(
             CiphertextBlob=blob, SourceKeyId=key, DestinationKeyId=key, **context
         )
         ids = moved["SourceKeyMaterialId"], moved["DestinationKeyMaterialId"]
-        assert all(len(each) == 64 for each in ids)
+        assert all(len(key_material) == 64 for key_material in ids)
         return moved["CiphertextBlob"], ids[0] == ids[1]
 
-    assert again(first["CiphertextBlob"])[1]
+    assert reencrypt(first["CiphertextBlob"])[1]
     kms.rotate_key_on_demand(KeyId=key)
-    blob, same = again(first["CiphertextBlob"])
-    assert not same and again(blob)[1]
-    for each in (first["CiphertextBlob"], blob):
-        opened = kms.decrypt(CiphertextBlob=each, KeyId=key, EncryptionContext={"a": "b"})
+    blob, same = reencrypt(first["CiphertextBlob"])
+    assert not same and reencrypt(blob)[1]
+    for wrapped_key in (first["CiphertextBlob"], blob):
+        opened = kms.decrypt(CiphertextBlob=wrapped_key, KeyId=key, EncryptionContext={"a": "b"})
         assert opened["Plaintext"] == first["Plaintext"]
     kms.disable_key(KeyId=key)
     other = kms.create_key()["KeyMetadata"]["Arn"]
@@ -108,7 +119,7 @@ def test_kms_tells_key_material_apart(kms):
         assert refused == expected
 
 
-def test_reencrypt_asks_for_both_keys(iam, kms, key):
+def test_reencrypt_needs_permission_for_both_keys(iam: Any, kms: Any, key: str) -> None:
     other = kms.create_key()["KeyMetadata"]["Arn"]
     blob = wrapped(kms, key)["CiphertextBlob"]
     for source, destination, expected in (
@@ -117,24 +128,24 @@ def test_reencrypt_asks_for_both_keys(iam, kms, key):
         (other, other, "AccessDeniedException"),
     ):
         policies = allow("kms:ReEncryptFrom", source), allow("kms:ReEncryptTo", destination)
-        there = client("kms", user(iam, f"mover-{next(NUMBERS)}", *policies))
-        done = code(
-            there.re_encrypt, CiphertextBlob=blob, SourceKeyId=key, DestinationKeyId=other
+        limited = client("kms", user(iam, f"mover-{next(NUMBERS)}", *policies))
+        result = code(
+            limited.re_encrypt, CiphertextBlob=blob, SourceKeyId=key, DestinationKeyId=other
         )
-        assert done == expected
+        assert result == expected
 
 
-def test_iam_knows_an_attribute_within_another_as_the_outer_one(iam, stack):
+def test_iam_evaluates_a_nested_attribute_as_its_outermost_one(iam: Any, stack: Stack) -> None:
     ledger = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{stack.ledger}"
     policy = allow("dynamodb:UpdateItem", ledger)
     policy["Statement"][0]["Condition"] = {
         "ForAllValues:StringEquals": {"dynamodb:Attributes": ["name", "entry", "row"]}
     }
-    there = client("dynamodb", user(iam, f"inner-{next(NUMBERS)}", policy))
+    limited = client("dynamodb", user(iam, f"inner-{next(NUMBERS)}", policy))
 
-    def update(path, **names):
+    def update(path: str, **names: str) -> str:
         return code(
-            there.update_item,
+            limited.update_item,
             TableName=stack.ledger,
             Key={"name": {"S": "inner"}, "entry": {"S": "e"}},
             UpdateExpression=f"SET {path} = :v",
@@ -148,26 +159,26 @@ def test_iam_knows_an_attribute_within_another_as_the_outer_one(iam, stack):
     assert update("#key", **{"#key": "key"}) == "AccessDeniedException"
 
 
-def test_rates_are_of_five_seconds(kms, key, faults):
+def test_rates_are_measured_over_five_seconds(kms: Any, key: str, faults: Faults) -> None:
     faults.calls()
     for _ in range(10):
         wrapped(kms, key)
     assert 0.2 <= faults.rates()["kms:GenerateDataKey"] <= 2
 
 
-def test_iam_knows_the_encryption_context(iam, kms, key):
+def test_iam_evaluates_the_encryption_context(iam: Any, kms: Any, key: str) -> None:
     policy = allow("kms:GenerateDataKey", key)
-    policy["Statement"][0]["Condition"] = {
-        "StringEquals": {"kms:EncryptionContext:app": "web"}
-    }
-    there = client("kms", user(iam, f"context-{next(NUMBERS)}", policy))
-    generate = there.generate_data_key
+    policy["Statement"][0]["Condition"] = {"StringEquals": {"kms:EncryptionContext:app": "web"}}
+    limited = client("kms", user(iam, f"context-{next(NUMBERS)}", policy))
+    generate = limited.generate_data_key
     right = code(generate, KeyId=key, NumberOfBytes=64, EncryptionContext={"app": "web"})
     wrong = code(generate, KeyId=key, NumberOfBytes=64, EncryptionContext={"app": "other"})
     assert (right, wrong) == ("OK", "AccessDeniedException")
 
 
-def test_iam_knows_leading_keys_attributes_and_select(iam, stack, name):
+def test_iam_evaluates_leading_keys_attributes_and_select(
+    iam: Any, stack: Stack, name: str
+) -> None:
     stack.put(name, "s")
     table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{stack.table}"
     policy = allow("dynamodb:Query", table)
@@ -178,34 +189,34 @@ def test_iam_knows_leading_keys_attributes_and_select(iam, stack, name):
         },
         "StringEquals": {"dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
     }
-    there = client("dynamodb", user(iam, f"keys-{next(NUMBERS)}", policy))
+    limited = client("dynamodb", user(iam, f"keys-{next(NUMBERS)}", policy))
 
-    def query(of, attribute, **more):
+    def query(queried_name: str, attribute: str, **options: Any) -> str:
         return code(
-            there.query,
+            limited.query,
             TableName=stack.table,
             KeyConditionExpression="#n = :n",
             ProjectionExpression="#a",
             ExpressionAttributeNames={"#n": "name", "#a": attribute},
-            ExpressionAttributeValues={":n": {"S": of}},
-            **more,
+            ExpressionAttributeValues={":n": {"S": queried_name}},
+            **options,
         )
 
     select = {"Select": "SPECIFIC_ATTRIBUTES"}
     assert query(name, "version", **select) == "OK"
     assert query(name, "contents", **select) == "AccessDeniedException"
     assert query("another", "version", **select) == "AccessDeniedException"
-    whole = code(
-        there.query,
+    whole_row = code(
+        limited.query,
         TableName=stack.table,
         KeyConditionExpression="#n = :n",
         ExpressionAttributeNames={"#n": "name"},
         ExpressionAttributeValues={":n": {"S": name}},
     )
-    assert whole == "AccessDeniedException"
+    assert whole_row == "AccessDeniedException"
 
 
-def test_a_local_index_fetches_whole_rows(stack, name):
+def test_a_local_index_returns_whole_rows_on_request(stack: Stack, name: str) -> None:
     revision = stack.put(name, "s")["revision"]
     query = {
         "IndexName": "revision",
@@ -217,21 +228,22 @@ def test_a_local_index_fetches_whole_rows(stack, name):
     assert "contents" in stack.rows.query(**query, Select="ALL_ATTRIBUTES")["Items"][0]
 
 
-def test_a_scan_of_an_index_keeps_names_together(stack, name):
+def test_a_scan_of_an_index_keeps_names_together(stack: Stack, name: str) -> None:
     for suffix in "ab":
         for _ in range(3):
             stack.put(f"{name}/{suffix}", "s")
-    found, more = [], {}
+    found: list[str] = []
+    cursor: dict[str, Any] = {}
     while True:
-        page = stack.rows.scan(IndexName="names", **more)
+        page = stack.rows.scan(IndexName="names", **cursor)
         found += [item["name"] for item in page["Items"] if item["name"].startswith(name)]
         if "LastEvaluatedKey" not in page:
             break
-        more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        cursor = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
     assert found == [f"{name}/{suffix}" for suffix in "aaabbb"]
 
 
-def test_faults_come_and_go(kms, key, faults):
+def test_a_fault_ends_after_its_count(kms: Any, key: str, faults: Faults) -> None:
     blob = wrapped(kms, key)["CiphertextBlob"]
     faults.set({"service": "kms", "operation": "Decrypt", "kind": "throttle", "count": 1})
     faults.calls()
@@ -241,8 +253,8 @@ def test_faults_come_and_go(kms, key, faults):
     assert faults.calls() == {}
 
 
-def test_a_pipe_filters_fills_in_and_sends(stack):
-    """The stack's own pipe: what its filter lets by, with strings, sets and bytes as JSON."""
+def test_a_pipe_filters_transforms_and_sends(stack: Stack) -> None:
+    """Uses the stack's own pipe: its filter, and strings, sets and bytes in its template."""
     number = next(NUMBERS)
     queues, events = client("sqs"), client("events")
     url = queues.create_queue(QueueName=f"pipe-{number}")["QueueUrl"]
@@ -250,30 +262,32 @@ def test_a_pipe_filters_fills_in_and_sends(stack):
     events.put_rule(Name=f"pipe-{number}", EventPattern=json.dumps(pattern))
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:pipe-{number}"
     events.put_targets(Rule=f"pipe-{number}", Targets=[{"Id": "queue", "Arn": arn}])
-    whole = {
+    complete: dict[str, Any] = {
         "operation": "put",
         "versions": {"1", "2"},
         "at": "now",
         "request_id": 'with "quotes"',
         "hash": b"\xff",
     }
-    name = f"pipe-{number}/\"quoted\""
-    for entry, row in (
+    name = f'pipe-{number}/"quoted"'
+    rows: list[tuple[str, dict[str, Any]]] = [
         ("event#1", {"operation": "put"}),
-        ("head", whole),
+        ("head", complete),
         ("notice#1", {"version": "1"}),
-        ("event#2", whole),
-    ):
+        ("event#2", complete),
+    ]
+    for entry, row in rows:
         stack.entries.put_item(Item={"name": name, "entry": entry, **row})
-    stack.entries.put_item(Item={"name": name, "entry": "event#2", **whole, "at": "later"})
+    stack.entries.put_item(Item={"name": name, "entry": "event#2", **complete, "at": "later"})
     stack.entries.delete_item(Key={"name": name, "entry": "event#2"})
-    got, deadline = [], time.monotonic() + 60
-    while not got and time.monotonic() < deadline:
-        got = queues.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages", [])
-    (message,) = got
-    event = json.loads(message["Body"])
-    assert event["detail-type"] == "Coffer Secret Changed"
-    detail = event["detail"]
+    received: list[Any] = []
+    deadline = time.monotonic() + 60
+    while not received and time.monotonic() < deadline:
+        received = queues.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages", [])
+    (message,) = received
+    notification = json.loads(message["Body"])
+    assert notification["detail-type"] == "Coffer Secret Changed"
+    detail = notification["detail"]
     assert sorted(detail.pop("versions")) == ["1", "2"]
     assert detail == {
         "name": name,
@@ -291,8 +305,8 @@ SEGMENTS = 4
 
 
 @pytest.fixture(scope="module")
-def segmented():
-    """A table with a row for each of some names, and an index of the same keys."""
+def segmented() -> Iterator[str]:
+    """Creates a table of 20 names with one row each, and an index with the same keys."""
     dynamodb, table = client("dynamodb"), f"segmented-{os.getpid()}"
     schema = [
         {"AttributeName": "name", "KeyType": "HASH"},
@@ -317,12 +331,14 @@ def segmented():
     dynamodb.delete_table(TableName=table)
 
 
-@pytest.mark.parametrize("of", [{}, {"IndexName": "names"}])
+@pytest.mark.parametrize("index", [{}, {"IndexName": "names"}])
 @pytest.mark.parametrize("version", ["0", "1", "\U0010ffff"])
-def test_a_parallel_scan_starts_within_its_segment(segmented, of, version):
-    """From a key that a scan returned (`1`) as from an invented one of the same name."""
+def test_a_parallel_scan_starts_within_its_segment(
+    segmented: str, index: dict[str, str], version: str
+) -> None:
+    """A start key may be one that a scan returned (`1`) or an invented one of the same name."""
     dynamodb, seen = client("dynamodb"), 0
-    scan = {"TableName": segmented, "TotalSegments": SEGMENTS, **of}
+    scan: dict[str, Any] = {"TableName": segmented, "TotalSegments": SEGMENTS, **index}
     for segment in range(SEGMENTS):
         rows = dynamodb.scan(**scan, Segment=segment)["Items"]
         seen += len(rows)
