@@ -11,8 +11,15 @@ from typing import Any
 import pytest
 from boto3.dynamodb.types import Binary
 from conftest import ACCOUNT, REGION, MakeCaller, Stack, allow, client
+from tables import scan
 
 CALLERS = 50
+
+
+def token_entries(stack: Stack, name: str) -> list[Any]:
+    """Returns the ledger's entries for tokens of this name."""
+    entries = scan(stack.entries)
+    return [entry for entry in entries if entry["entry"] == "token" and name in entry["answer"]]
 
 
 def test_a_repeated_put_creates_one_version_and_returns_the_same_response(
@@ -105,8 +112,7 @@ def test_a_repeated_put_succeeds_after_its_version_has_expired(stack: Stack, nam
 def test_a_token_is_stored_as_a_hash_for_one_day(stack: Stack, name: str) -> None:
     token = f"{name} token"
     stack.put(name, "s", token=token)
-    rows = stack.entries.scan(ConsistentRead=True)["Items"]
-    matching = [row for row in rows if row["entry"] == "token" and name in row["answer"]]
+    matching = token_entries(stack, name)
     assert len(matching) == 1 and token not in str(matching)
     assert int(matching[0]["ttl"]) == pytest.approx(time.time() + 24 * 3600, abs=60)
     # DynamoDB deletes expired items with a delay. Until then, Coffer ignores them.
@@ -173,18 +179,6 @@ def delivered(stack: Stack, name: str) -> int:
     """Returns how many puts of this name the function has logged."""
     lines = stack.logs("put").splitlines()
     return sum(f'"name":"{name}"' in line and '"code":"OK"' in line for line in lines)
-
-
-def token_entries(stack: Stack, name: str) -> list[Any]:
-    """Returns the ledger's entries for tokens of this name."""
-    rows: list[Any] = []
-    following: dict[str, Any] = {}
-    while True:
-        page = stack.entries.scan(ConsistentRead=True, **following)
-        rows += page["Items"]
-        if "LastEvaluatedKey" not in page:
-            return [row for row in rows if row["entry"] == "token" and name in row["answer"]]
-        following = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
 
 def test_a_caller_cannot_consume_or_probe_tokens_of_names_outside_its_policy(

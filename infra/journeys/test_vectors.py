@@ -4,22 +4,14 @@ The data key of each vector is first encrypted with the stack's KMS key.
 """
 
 import base64
-import json
 from typing import Any
 
 import pytest
-from boto3.dynamodb.types import Binary
-from conftest import ROOT, Stack
+from conftest import Stack
 from legacy import CLIENTS, Writer
+from vectors import VECTORS, row_of_vector
 
-VECTORS = json.loads((ROOT / "shared/tests/vectors.json").read_text())["vectors"]
 CONTEXT = {"vector": "yes"}
-
-
-def decoded(attribute: dict[str, str]) -> Any:
-    """Returns an attribute of a vector as boto3 represents it."""
-    [(kind, value)] = attribute.items()
-    return Binary(base64.b64decode(value)) if kind == "B" else value
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
@@ -27,15 +19,7 @@ def decoded(attribute: dict[str, str]) -> Any:
 def test_each_vector_opens_or_is_refused_as_specified(
     stack: Stack, kms: Any, name: str, vector: dict[str, Any], context: dict[str, str]
 ) -> None:
-    item = {key: decoded(value) for key, value in vector["item"].items()}
-    wrapped = kms.encrypt(
-        KeyId=stack.key_arn,
-        Plaintext=bytes.fromhex(vector["data_key"]),
-        EncryptionContext=context,
-    )["CiphertextBlob"]
-    raw = isinstance(item["key"], Binary)
-    item["key"] = Binary(wrapped) if raw else base64.b64encode(wrapped).decode()
-    item["name"] = name
+    item = row_of_vector(kms, stack.key_arn, vector, name, context)
     stack.rows.put_item(Item=item)
     for _, response in stack.both("get", {"name": name, "context": context}):
         if "error" in vector["expect"]:
