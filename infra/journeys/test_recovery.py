@@ -35,11 +35,11 @@ def test_a_deleted_secret_is_gone_and_is_restored_unchanged(stack: Stack, name: 
 
 def test_delete_and_restore_work_by_http_and_by_direct_invoke(stack: Stack, name: str) -> None:
     stack.put(name, "s")
-    for door in (stack.invoke, stack.by_http):
-        response = door("delete", {"name": name, "version": 1, "recovery_window_in_days": 7})
+    for send in (stack.invoke, stack.by_http):
+        response = send("delete", {"name": name, "version": 1, "recovery_window_in_days": 7})
         assert (response.code, response.body["versions"]) == ("OK", [1])
         assert stack.versions_of(name) == []
-        response = door("restore", {"name": name, "version": 1})
+        response = send("restore", {"name": name, "version": 1})
         assert (response.code, response.body["versions"]) == ("OK", [1])
         assert stack.get(name)["secret"] == "s"
     response = stack.by_http("delete", {"name": name, "force": True})

@@ -84,7 +84,7 @@ def test_a_secret_deleted_while_due_is_renewed_after_it_is_restored(
     assert len(stack.versions_of(name)) == 2
     assert operations(stack, name) == ["renew", "restore", "delete", "policy", "put"]
     assert not is_suspended(stack, name)
-    # A forced delete removes the policy, too: whoever puts the name again has not put one.
+    # A forced delete also removes the policy, so a later put starts without one.
     stack.done("delete", name=name, force=True)
     assert stack.invoke("policy", {"policy": "get", "name": name}).code == "NotFound"
     stack.put(name, "again")

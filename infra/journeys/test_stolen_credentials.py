@@ -41,7 +41,7 @@ def as_role(iam: Any, stack: Stack) -> Iterator[AssumeRole]:
 
 
 class Attempts:
-    """The calls that somebody with a function's credentials could try, by what they do."""
+    """The calls that a holder of a function's credentials could try."""
 
     def __init__(self, stack: Stack, session: boto3.Session, row: dict[str, Any]) -> None:
         self.stack, self.row = stack, row
