@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import credstash
+
 import rotation
 from conftest import REGION, NodeClient, Response, Stack, client
 from legacy import Writer

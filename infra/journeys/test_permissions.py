@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 import pytest
+
 from conftest import ACCOUNT, NUMBERS, REGION, MakeCaller, Stack, allow, client, user
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+
 from conftest import Stack
 from policies import (
     PRINTABLE,

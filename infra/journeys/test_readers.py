@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TOOLS, Stack
 from docker.utils import parse_env_file
 from dotenv import dotenv_values
+
+from conftest import TOOLS, Stack
 
 DOTENV = {
     "plain": "hunter2",

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from conftest import CommandLine, Stack
 from recovery import deleted_numbers, numbers
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
 from conftest import CommandLine, Faults, NodeClient, Response, Stack, client
 from legacy import Writer
 from recovery import deleted_numbers, numbers

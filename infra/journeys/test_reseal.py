@@ -10,8 +10,9 @@ from typing import Any
 
 import credstash
 import pytest
-import rotation
 from boto3.dynamodb.types import Binary
+
+import rotation
 from conftest import REGION, Faults, NodeClient, Show
 from legacy import Writer
 from policies import operations

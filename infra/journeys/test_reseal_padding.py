@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 from boto3.dynamodb.types import Binary
+
 from conftest import Stack
 from legacy import Writer
 from seal import seal_of

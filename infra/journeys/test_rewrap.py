@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 import rotation
 from conftest import ROOT, Faults, NodeClient, Show, Stack, client
 from legacy import Writer

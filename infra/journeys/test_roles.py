@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+
 from conftest import ACCOUNT, REGION, ROOT, Show, Stack, client
 from roles import role_table
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 import rotation
 from conftest import ACCOUNT, REGION, Stack, allow, client
 from legacy import Writer

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+
 from conftest import ACCOUNT, ONCE, REGION, Show, Stack, allow, client
 from roles import role_table
 

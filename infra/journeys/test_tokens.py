@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from boto3.dynamodb.types import Binary
+
 from conftest import ACCOUNT, REGION, MakeCaller, Stack, allow, client
 from tables import scan
 

@@ -7,6 +7,7 @@ import base64
 from typing import Any
 
 import pytest
+
 from conftest import Stack
 from legacy import CLIENTS, Writer
 from vectors import VECTORS, row_of_vector

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import rotation
 from conftest import ROOT, Stack
 from seal import seal_of

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from boto3.dynamodb.types import Binary
+
 from conftest import ROOT
 
 VECTORS: list[dict[str, Any]] = json.loads((ROOT / "shared/tests/vectors.json").read_text())[
