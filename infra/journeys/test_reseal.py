@@ -124,7 +124,7 @@ def test_a_second_reseal_changes_nothing_and_makes_no_kms_calls_for_sealed_rows(
 def test_a_secret_with_hundreds_of_possible_contexts_is_processed_in_several_requests(
     rows: Rows, kms: Any
 ) -> None:
-    """Each context takes one KMS call, at most 400 a second: one request has no time for all."""
+    """Each context takes one KMS call, at most 400 a second: too many for one request."""
     writer, versions = Writer(kms, rows.key), range(1, 33)
     for version in versions:
         row = writer.row("guessed", "s", version=version, context={"not": "known"})

@@ -207,7 +207,7 @@ def test_kms_requests_per_second_stay_within_the_parameter(
 
 
 def needs_more_time(stack: Stack, rate: int) -> bool:
-    """Returns whether a run has not yet taken enough seconds to measure its rate."""
+    """Returns whether a run has not yet lasted long enough to measure its rate."""
     report = rotation.report(stack, "rewrap")
     return report["state"] == "running" and report["seen"] < 8 * rate
 
@@ -281,11 +281,11 @@ def test_an_older_execution_that_starts_late_does_not_take_over_a_run(rows: Rows
         assert older["run"] == newer["run"] and older["all"] == older["moved"] == []
         assert part("older") and step(stack, "older", "end")["state"] == "replaced"
     assert newer["all"] and not part("newer")
-    # A later execution takes over; then this one is the older.
+    # A later execution takes over. Then `newer` is the older one.
     assert begin("newest", now + 0.001)["resumed"] and not part("newest")
     assert part("newer") and begin("newer", now)["all"] == []
     assert step(stack, "newest", "end")["state"] == "done"
-    # Not even after the run has ended: its report would be lost.
+    # An older one does not start a new run after the end: the report would be lost.
     assert begin("older", now - 1)["all"] == []
     assert rotation.report(stack, "rewrap")["state"] == "done"
     # A start in the future is refused: it would block every other execution until then.
@@ -343,7 +343,7 @@ def test_a_name_that_keeps_moving_is_reported_and_the_run_completes(
     stack.put(name, "s")
     request = {"action": "rewrap"}
     begun = step(stack, "mover", "begin", input=request, started_at=utc(time.time()))
-    # To process the name takes longer than to delete and restore it.
+    # Processing the name takes longer than deleting and restoring it.
     faults.set({"service": "kms", "operation": "ReEncrypt", "kind": "delay", "seconds": 1.5})
 
     def part(number: int) -> None:

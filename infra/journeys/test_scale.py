@@ -89,7 +89,7 @@ def test_the_number_of_calls_does_not_grow_with_the_table(
         stack.put(name, f"value {version}")
     revision = stack.get(name, version=5)["revision"]
     faults.calls()
-    # A starting environment may open its connections with a ping. Operations do not make that call.
+    # An environment that starts may open its connections with a ping. Operations make no pings.
     pings = {"dynamodb:", "kms:"}
 
     def calls() -> dict[str, int]:

@@ -78,16 +78,16 @@ class Attempts:
             "re-encrypt": lambda: kms.re_encrypt(CiphertextBlob=wrapped, DestinationKeyId=key_arn),
         }
 
-    def update(self, table: str, key: dict[str, Any], path: str, **names: str) -> Attempt:
-        """Returns an update of one attribute. `names` are placeholders of attribute names."""
-        call = {"TableName": table, "Key": key, "UpdateExpression": f"SET {path} = :value"}
+    def update(self, table: str, item_key: dict[str, Any], path: str, **names: str) -> Attempt:
+        """Returns an update of one attribute. `names` maps placeholders to attributes."""
+        call = {"TableName": table, "Key": item_key, "UpdateExpression": f"SET {path} = :value"}
         if names:
-            call["ExpressionAttributeNames"] = names
+            call["ExpressionAttributeNames"] = with_hashes(names)
         call["ExpressionAttributeValues"] = {":value": {"S": "x"}}
         return partial(self.dynamodb.update_item, **call)
 
     def query(self, table: str, projection: str, **names: str) -> Attempt:
-        """Returns a query of these attributes. `names` are placeholders of attribute names."""
+        """Returns a query of these attributes. `names` maps placeholders to attributes."""
         return partial(
             self.dynamodb.query,
             TableName=table,
@@ -100,10 +100,7 @@ class Attempts:
         """Returns the condition of a query for the name of the row."""
         return {
             "KeyConditionExpression": "#name = :name",
-            "ExpressionAttributeNames": {
-                "#name": "name",
-                **{f"#{placeholder}": attribute for placeholder, attribute in names.items()},
-            },
+            "ExpressionAttributeNames": {"#name": "name", **with_hashes(names)},
             "ExpressionAttributeValues": {":name": self.key["name"]},
         }
 
@@ -114,11 +111,11 @@ class Attempts:
                 TableName=table, Item={**key, "version": {"S": f"{8:019}"}}
             ),
             "touch": lambda: dynamodb.update_item(TableName=table, Key=key),
-            "change a wrapped key": self.update(table, key, "#key", **{"#key": "key"}),
-            "change a comment": self.update(table, key, "#comment", **{"#comment": "comment"}),
+            "change a wrapped key": self.update(table, key, "#key", key="key"),
+            "change a comment": self.update(table, key, "#comment", comment="comment"),
             # With these two, a row could lose its context and be wrapped under another.
             "change a seal": self.update(table, key, "seal"),
-            "change a context": self.update(table, key, "#context", **{"#context": "context"}),
+            "change a context": self.update(table, key, "#context", context="context"),
         }
 
     def reads_of_secrets(self) -> dict[str, Attempt]:
@@ -157,18 +154,18 @@ class Attempts:
     def writes_of_the_ledger(self) -> dict[str, Attempt]:
         dynamodb, ledger, entry = self.dynamodb, self.stack.ledger, self.entry
         special = self.special_entries.items()
-        row = {"#row": "row"}
         return {
             "write the ledger": lambda: dynamodb.put_item(TableName=ledger, Item=entry),
             "touch the ledger": lambda: dynamodb.update_item(TableName=ledger, Key=entry),
             "change an event": self.update(ledger, entry, "who"),
-            "change a deleted version": self.update(ledger, entry, "#row", **row),
+            "change a deleted version": self.update(ledger, entry, "#row", row="row"),
             **{
                 f"write {what}": partial(dynamodb.put_item, TableName=ledger, Item=item)
                 for what, item in special
             },
             **{
-                f"change {what}": self.update(ledger, item, "#row", **row) for what, item in special
+                f"change {what}": self.update(ledger, item, "#row", row="row")
+                for what, item in special
             },
             **{
                 f"delete {what}": partial(dynamodb.delete_item, TableName=ledger, Key=item)
@@ -200,6 +197,11 @@ class Attempts:
                 for what, item in self.special_entries.items()
             },
         }
+
+
+def with_hashes(names: dict[str, str]) -> dict[str, str]:
+    """Returns ExpressionAttributeNames."""
+    return {f"#{placeholder}": attribute for placeholder, attribute in names.items()}
 
 
 # The queries of the roles that read whole rows of the table of secrets.

@@ -54,7 +54,7 @@ def test_values_of_other_clients_are_returned_unchanged(
     stack.rows.put_item(Item=writer.ambiguous(name, value, client))
     for origin, response in stack.both("get", {"name": name}):
         if client == "credstash":
-            # Of these clients' forms, rucredstash writes only this one.
+            # rucredstash writes this form, too, and none of the others.
             assert (response.code, response.status) == (
                 "Malformed",
                 400 if origin == "http" else None,
