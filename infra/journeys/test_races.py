@@ -1,58 +1,62 @@
-"""Many at once."""
+"""Concurrent puts and gets of one secret."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from conftest import Response, Show, Stack
+
 CALLERS = 100
 
 
-@pytest.mark.parametrize("door", ["invoke", "by_http"])
-def test_a_hundred_callers_get_a_hundred_versions(stack, name, door, show):
-    put = getattr(stack, door)
+@pytest.mark.parametrize("method", ["invoke", "by_http"])
+def test_a_hundred_concurrent_puts_create_a_hundred_versions(
+    stack: Stack, name: str, method: str, show: Show
+) -> None:
+    put = getattr(stack, method)
 
-    def one(number):
+    def timed_put(number: int) -> Response:
         began = time.monotonic()
-        answer = put("put", {"name": name, "secret": f"caller {number}"})
-        slowest.append(time.monotonic() - began)
-        return answer
+        response = put("put", {"name": name, "secret": f"caller {number}"})
+        durations.append(time.monotonic() - began)
+        return response
 
-    slowest = []
+    durations: list[float] = []
     with ThreadPoolExecutor(CALLERS) as pool:
-        answers = list(pool.map(one, range(CALLERS)))
-    show(f"slowest of {CALLERS}: {max(slowest):.1f} s")
-    assert [answer.code for answer in answers] == ["OK"] * CALLERS, {
-        answer.code: answer for answer in answers
+        responses = list(pool.map(timed_put, range(CALLERS)))
+    show(f"slowest of {CALLERS}: {max(durations):.1f} s")
+    assert [response.code for response in responses] == ["OK"] * CALLERS, {
+        response.code: response for response in responses
     }
-    versions = {answer.body["version"]: number for number, answer in enumerate(answers)}
-    assert sorted(versions) == list(range(1, CALLERS + 1))
-    assert [int(row["version"]) for row in stack.versions_of(name)] == sorted(versions)
+    callers = {response.body["version"]: number for number, response in enumerate(responses)}
+    assert sorted(callers) == list(range(1, CALLERS + 1))
+    assert [int(row["version"]) for row in stack.versions_of(name)] == sorted(callers)
     for version in (1, 50, 100):
-        assert stack.get(name, version=version)["secret"] == f"caller {versions[version]}"
+        assert stack.get(name, version=version)["secret"] == f"caller {callers[version]}"
 
 
-def test_one_of_many_gets_an_explicit_version(stack, name):
-    def one(number):
+def test_only_one_of_many_callers_can_put_an_explicit_version(stack: Stack, name: str) -> None:
+    def put(number: int) -> Response:
         return stack.invoke("put", {"name": name, "secret": f"caller {number}", "version": 1})
 
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(one, range(20)))
-    codes = [answer.code for answer in answers]
+        responses = list(pool.map(put, range(20)))
+    codes = [response.code for response in responses]
     assert sorted(codes) == ["Exists"] * 19 + ["OK"]
     assert stack.get(name)["secret"] == f"caller {codes.index('OK')}"
 
 
-def test_readers_see_whole_versions_while_writers_write(stack, name):
+def test_readers_see_complete_versions_during_concurrent_writes(stack: Stack, name: str) -> None:
     stack.put(name, "value 1")
 
-    def write(_):
+    def write(_: int) -> str:
         return stack.invoke("put", {"name": name, "generate": {"length": 100}}).code
 
-    def read(_):
-        answer = stack.invoke("get", {"name": name})
-        assert answer.code == "OK", answer
-        value, version = answer.body["secret"], answer.body["version"]
+    def read(_: int) -> int:
+        response = stack.invoke("get", {"name": name})
+        assert response.code == "OK", response
+        value, version = response.body["secret"], response.body["version"]
         assert len(value) == (100 if version > 1 else len("value 1"))
         return version
 

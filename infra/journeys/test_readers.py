@@ -1,15 +1,20 @@
-"""Documents of environment variables, read by the programs that people read them with. Each reads
-what was put, or the secret is refused by its name."""
+"""Common programs read the environment files that Coffer writes.
+
+Each program reads exactly the values that were put; Coffer refuses values that it would change.
+"""
 
 import io
 import json
 import os
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from conftest import TOOLS
 from docker.utils import parse_env_file
 from dotenv import dotenv_values
+
+from conftest import TOOLS, Stack
 
 DOTENV = {
     "plain": "hunter2",
@@ -22,7 +27,7 @@ DOTENV = {
     "hash": "a # b: c",
     "equals": "a=b==",
     "dollar": "$HOME $$ $1 $x",
-    "backslash": "\\n \\t \\$ \\\" \\x",
+    "backslash": '\\n \\t \\$ \\" \\x',
     "command": "`id`",
     "brackets": "[1, {2}] (3) <4>",
     "operators": "a;b & c | d > e * ? ~ !x",
@@ -38,14 +43,14 @@ DOTENV = {
 ENV_FILE = {
     **{key: value for key, value in DOTENV.items() if value.strip() == value and key != "long"},
     "quoted": "'single' and \"double\"",
-    "only quotes": "\"'\"",
+    "only quotes": '"\'"',
     "ends": "in \\",
     "twice": "a\\\\b",
     "expanded": "${HOME} $(id)",
     "random": "for containers a name like any other",
 }
-# What no reader of lines may see as more than one line, or as something else.
-LINES = {
+# Values that a program could read as more than one line, or as something else.
+NOT_ONE_LINE = {
     "line feed": "one\nINJECTED=two",
     "carriage return": "one\rINJECTED=two",
     "next line": "one\u0085INJECTED=two",
@@ -58,8 +63,8 @@ LINES = {
 }
 REFUSED = {
     "dotenv": {
-        **LINES,
-        "both quotes": "it's \"$5\"",
+        **NOT_ONE_LINE,
+        "both quotes": 'it\'s "$5"',
         "ends": "in \\",
         "twice": "a\\\\b",
         "braces": "${HOME}",
@@ -80,7 +85,7 @@ REFUSED = {
         "tmout": "1",
     },
     "env-file": {
-        **LINES,
+        **NOT_ONE_LINE,
         "begins": " x",
         "ends": "x\t",
         "wide": "x\u3000",
@@ -90,17 +95,19 @@ REFUSED = {
 }
 
 
-def variable(name):
-    """The documented name, upper case."""
+def variable(name: str) -> str:
+    """Returns the documented variable name of a secret, in upper case."""
     name = "".join(char if char.isascii() and char.isalnum() else "_" for char in name)
     return ("_" if name[0].isdigit() else "") + name.upper()
 
 
-def shell(*command):
-    """Reads as a shell does, into the environment of a child."""
+def shell(*command: str) -> Callable[[Path], dict[str, str]]:
+    """Returns a reader that sources a file in this shell and returns a child's environment."""
 
-    def read(path):
-        script = 'set -a; . "$1"; exec "$2" -c "import json, os; print(json.dumps(dict(os.environ)))"'
+    def read(path: Path) -> dict[str, str]:
+        script = (
+            'set -a; . "$1"; exec "$2" -c "import json, os; print(json.dumps(dict(os.environ)))"'
+        )
         python = TOOLS / "journeys/bin/python"
         done = subprocess.run(
             [*command, "-c", script, "sh", path, python],
@@ -109,15 +116,18 @@ def shell(*command):
             text=True,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        # What any shell has.
+        # Variables that every shell sets.
         own = {"LC_ALL", "PATH", "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}
         return {key: value for key, value in json.loads(done.stdout).items() if key not in own}
 
     return read
 
 
-def npm(path):
-    script = "const [, lib, file] = process.argv; const text = require('fs').readFileSync(file, 'utf8');"
+def npm(path: Path) -> dict[str, str]:
+    """Reads a file with npm's dotenv."""
+    script = (
+        "const [, lib, file] = process.argv; const text = require('fs').readFileSync(file, 'utf8');"
+    )
     script += "console.log(JSON.stringify(require(lib).parse(text)))"
     library = TOOLS / "node/node_modules/dotenv"
     done = subprocess.run(
@@ -143,10 +153,10 @@ DOTENV_READERS = {
 
 
 @pytest.fixture(scope="module")
-def documents(stack, tmp_path_factory):
-    """A file of each format, as the deployed stack writes it."""
+def documents(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Returns the path of a file in each format, as the stack returns it."""
 
-    def written(format_, secrets):
+    def write(format_: str, secrets: dict[str, str]) -> Path:
         prefix = f"readers-{os.getpid()}/{format_}"
         items = [(f"{prefix}/{key}", value) for key, value in secrets.items()]
         for start in range(0, len(items), 40):
@@ -159,52 +169,56 @@ def documents(stack, tmp_path_factory):
         path.write_text(direct, newline="")
         return path
 
-    return {"dotenv": written("dotenv", DOTENV), "env-file": written("env-file", ENV_FILE)}
+    return {"dotenv": write("dotenv", DOTENV), "env-file": write("env-file", ENV_FILE)}
 
 
 @pytest.mark.parametrize("reader", DOTENV_READERS)
-def test_a_dotenv_file_is_read_as_it_was_put(documents, reader):
+def test_dotenv_readers_return_the_values_that_were_put(
+    documents: dict[str, Path], reader: str
+) -> None:
     expected = {variable(key): value for key, value in DOTENV.items()}
     assert len(expected) == len(DOTENV)
     assert DOTENV_READERS[reader](documents["dotenv"]) == expected
 
 
-def test_an_env_file_is_read_by_docker_as_it_was_put(documents):
+def test_docker_reads_the_values_that_were_put_from_an_env_file(documents: dict[str, Path]) -> None:
     expected = {variable(key): value for key, value in ENV_FILE.items()}
     assert len(expected) == len(ENV_FILE)
     assert parse_env_file(documents["env-file"]) == expected
-    # kubectl and docker's own command line take each line from `=` to the line feed as it is.
+    # kubectl and docker's command line use everything between `=` and the line feed unchanged.
     lines = documents["env-file"].read_text().split("\n")
     assert dict(line.split("=", 1) for line in lines if line) == expected
 
 
 @pytest.mark.parametrize("format_", REFUSED)
-def test_what_readers_would_not_read_as_it_is_is_refused_by_name(stack, name, format_):
+def test_values_that_readers_would_change_are_refused_by_name(
+    stack: Stack, name: str, format_: str
+) -> None:
     secrets = {f"{name}/{key}": value for key, value in REFUSED[format_].items()}
     stack.done("put", prefix=name, secrets={f"{name}/fine": "s", **secrets})
-    for _, answer in stack.both("get", {"prefix": name, "format": format_}):
-        assert answer.code == "Invalid"
-        assert all(f'"{each}"' in answer.message for each in secrets), answer.message
-        assert f'"{name}/fine"' not in answer.message and "INJECTED" not in answer.message
+    for _, response in stack.both("get", {"prefix": name, "format": format_}):
+        assert response.code == "Invalid"
+        assert all(f'"{secret}"' in response.message for secret in secrets), response.message
+        assert f'"{name}/fine"' not in response.message and "INJECTED" not in response.message
     assert stack.done("get", prefix=name, format="json") == {f"{name}/fine": "s", **secrets}
 
 
-def test_two_names_that_become_one_variable_are_refused_by_name(stack, name):
+def test_names_that_map_to_the_same_variable_are_refused_by_name(stack: Stack, name: str) -> None:
     for key in ("db-host", "db.host", "DB", "db", "other"):
         stack.put(f"{name}/{key}", "s")
     for format_ in ("dotenv", "env-file"):
-        for _, answer in stack.both("get", {"prefix": name, "format": format_}):
-            assert answer.code == "Invalid"
-            twins = ("db-host", "db.host", "DB", "db")
-            assert all(f'"{name}/{key}"' in answer.message for key in twins)
-            assert f'"{name}/other"' not in answer.message
+        for _, response in stack.both("get", {"prefix": name, "format": format_}):
+            assert response.code == "Invalid"
+            clashing = ("db-host", "db.host", "DB", "db")
+            assert all(f'"{name}/{key}"' in response.message for key in clashing)
+            assert f'"{name}/other"' not in response.message
     stack.done("delete", name=f"{name}/db-host")
-    for _, answer in stack.both("get", {"prefix": name, "format": "dotenv", "uppercase": False}):
-        text = answer.body if isinstance(answer.body, str) else answer.body.decode()
+    for _, response in stack.both("get", {"prefix": name, "format": "dotenv", "uppercase": False}):
+        text = response.body if isinstance(response.body, str) else response.body.decode()
         assert sorted(text.splitlines()) == ["DB='s'", "db='s'", "db_host='s'", "other='s'"]
 
 
-def test_the_prefix_is_cut_by_whole_segments(stack, name):
+def test_a_prefix_is_removed_in_whole_segments(stack: Stack, name: str) -> None:
     stack.put(name, "itself")
     stack.put(f"{name}/db_host", "h")
     own = name.split("/")[-1]

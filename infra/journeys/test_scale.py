@@ -1,10 +1,13 @@
-"""A large table: every name once, and as many calls as for a small one."""
+"""A table of 5,000 names: lists are complete, and the number of calls does not grow."""
 
 import base64
 import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+
+from conftest import Faults, Stack
 
 NAMES = 5000
 DEEP = 20
@@ -12,9 +15,11 @@ VERSIONS = 200
 
 
 @pytest.fixture(scope="module")
-def large(stack):
-    """5,000 names, 20 of them with 200 versions, as rows of the table. Listing does not open
-    them, so their parts are copied from one that put wrote; the values are of many sizes."""
+def large(stack: Stack) -> int:
+    """Writes 5,000 names, 20 of them with 200 versions each, and returns the number of rows.
+
+    Lists do not decrypt, so the rows are copies of one that put wrote, with values of many sizes.
+    """
     sealed = stack.row(stack.put("model", "s")["name"])
     random.seed(7)
     rows = []
@@ -26,7 +31,7 @@ def large(stack):
             rows.append({**row, "comment": f"{number} {version}"})
     random.shuffle(rows)
 
-    def write(chunk):
+    def write(chunk: list[dict[str, Any]]) -> None:
         with stack.rows.batch_writer() as batch:
             for row in chunk:
                 batch.put_item(Item=row)
@@ -37,7 +42,7 @@ def large(stack):
 
 
 @pytest.mark.parametrize("limit", [100, 1000, 7])
-def test_a_list_pages_through_all_none_twice_none_missing(stack, large, limit):
+def test_list_pages_return_every_name_exactly_once(stack: Stack, large: int, limit: int) -> None:
     prefix = "large" if limit > 7 else "large/3"
     expected = {
         f"large/{number % 7}/{number:05}": VERSIONS if number % (NAMES // DEEP) == 0 else 1
@@ -55,13 +60,13 @@ def test_a_list_pages_through_all_none_twice_none_missing(stack, large, limit):
     assert deep["comment"] == f"{int(deep['name'][-5:])} {VERSIONS}"
 
 
-def test_all_names_are_listed_without_a_prefix(stack, large):
+def test_a_list_without_a_prefix_returns_every_name(stack: Stack, large: int) -> None:
     names = [entry["name"] for entry in stack.pages("list", "secrets", limit=1000)]
     assert len(names) == len(set(names))
     assert sum(name.startswith("large/") for name in names) == NAMES
 
 
-def test_a_cursor_says_nothing_of_names_outside_the_prefix(stack, large):
+def test_a_cursor_reveals_no_name_outside_the_prefix(stack: Stack, large: int) -> None:
     for page in stack.each_page("list", prefix="large/3", limit=50):
         if "next" in page:
             padded = page["next"] + "=" * (-len(page["next"]) % 4)
@@ -69,7 +74,7 @@ def test_a_cursor_says_nothing_of_names_outside_the_prefix(stack, large):
 
 
 @pytest.mark.parametrize("limit", [200, 100, 30, 1000])
-def test_the_versions_of_a_name_page_newest_first(stack, large, limit):
+def test_versions_are_paged_newest_first(stack: Stack, large: int, limit: int) -> None:
     found = []
     for page in stack.each_page("list", name="large/0/00000", limit=limit):
         assert len(page["versions"]) <= limit
@@ -77,33 +82,40 @@ def test_the_versions_of_a_name_page_newest_first(stack, large, limit):
     assert found == list(range(VERSIONS, 0, -1))
 
 
-def test_get_and_put_make_as_many_calls_as_on_a_small_table(stack, large, faults, name):
+def test_the_number_of_calls_does_not_grow_with_the_table(
+    stack: Stack, large: int, faults: Faults, name: str
+) -> None:
     for version in range(1, 21):
         stack.put(name, f"value {version}")
     revision = stack.get(name, version=5)["revision"]
     faults.calls()
-    # An environment that starts may ping its endpoints; that is no call of an operation.
-    ping = {"dynamodb:", "kms:"}
+    # An environment that starts may open its connections with a ping. Operations make no pings.
+    pings = {"dynamodb:", "kms:"}
 
-    def calls():
-        return {call: count for call, count in faults.calls().items() if call not in ping}
+    def calls() -> dict[str, int]:
+        return {call: count for call, count in faults.calls().items() if call not in pings}
 
-    for request in ({}, {"version": 20}, {"version": 3}, {"stage": "AWSPREVIOUS"},
-                    {"revision": revision}):
+    for request in (
+        {},
+        {"version": 20},
+        {"version": 3},
+        {"stage": "AWSPREVIOUS"},
+        {"revision": revision},
+    ):
         stack.get(name, **request)
         assert calls() == {"dynamodb:Query": 1, "kms:Decrypt": 1}, request
     stack.put(name, "one more")
-    # The highest version and the ledger's end, side by side.
+    # One query for the highest version and one for the chain head, in parallel.
     written = {"kms:GenerateDataKey": 1, "dynamodb:TransactWriteItems": 1}
     assert calls() == {"dynamodb:Query": 2, **written}
-    # And the token under its key and the key of earlier releases.
+    # Two more for the token: under its key and under the key of earlier releases.
     stack.put(name, "with a token", token=name)
     assert calls() == {"dynamodb:Query": 4, **written}
     stack.put(name, "with a token", token=name)
     assert calls()["dynamodb:Query"] == 4
     stack.put(name, "exactly this", version=1000)
     assert calls() == {"dynamodb:Query": 2, **written}
-    # Beside the rows that are moved: the ledger's end, and for restore the highest version.
+    # The rows to move and the chain head; for restore also the highest version.
     for verb, reads in (("delete", 2), ("restore", 3)):
         stack.done(verb, name=name)
         assert calls() == {"dynamodb:Query": reads, "dynamodb:TransactWriteItems": 1}
@@ -111,22 +123,24 @@ def test_get_and_put_make_as_many_calls_as_on_a_small_table(stack, large, faults
     assert calls() == {"dynamodb:Query": 1}
     stack.invoke("list", {"name": name})
     assert calls() == {"dynamodb:Query": 1}
-    # Only what is not there is looked for twice: an old client may have written it unpadded.
+    # A missing version is queried twice, because an old client may have written it unpadded.
     assert stack.invoke("get", {"name": name, "version": 999}).code == "NotFound"
     assert calls() == {"dynamodb:Query": 2}
 
 
-def test_a_names_index_answers_whatever_the_size_of_the_values(stack, faults, name):
+def test_the_names_index_is_read_without_the_values(
+    stack: Stack, faults: Faults, name: str
+) -> None:
     for number in range(12):
         stack.put(f"{name}/{number}", "x" * 300_000)
     faults.calls()
-    found = [each["version"] for each in stack.pages("list", "versions", name=f"{name}/0")]
+    found = [row["version"] for row in stack.pages("list", "versions", name=f"{name}/0")]
     assert found == [1]
     faults.calls()
-    # 3.6 MB of values under one name take one page of an index that holds none of them.
-    for number in range(12):
+    # The index contains no values, so 3.6 MB of values under one name take one page.
+    for _ in range(12):
         stack.put(f"{name}/deep", "x" * 300_000)
     faults.calls()
-    found = [each["version"] for each in stack.pages("list", "versions", name=f"{name}/deep")]
+    found = [row["version"] for row in stack.pages("list", "versions", name=f"{name}/deep")]
     assert found == list(range(12, 0, -1))
     assert faults.calls()["dynamodb:Query"] == 1
