@@ -63,9 +63,9 @@ def make_key() -> str:
 def add_names_index() -> None:
     """Adds the index `names` to the adopted table, with the command from the migration guide."""
     guide = (ROOT / "docs/migrating-from-credstash.md").read_text()
-    command = guide.split("aws dynamodb update-table")[1]
-    updates = command.split("--global-secondary-index-updates '")[1].split("'")[0]
-    definitions = command.split("--attribute-definitions ")[1].split(" \\")[0].split()
+    before, after = guide.split("--global-secondary-index-updates '")
+    updates = after.split("'")[0]
+    definitions = before.rpartition("--attribute-definitions ")[2].split(" \\")[0].split()
     pairs = [dict(part.split("=") for part in entry.split(",")) for entry in definitions]
     client("dynamodb").update_table(
         TableName=TABLE,
