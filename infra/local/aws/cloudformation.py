@@ -1,12 +1,15 @@
-"""CloudFormation: Fn::Join in a condition.
+"""CloudFormation: Fn::Join in a condition, and aliases that exist.
 
 ministack compares the unevaluated function, so a condition on an empty list is never true.
 Source: AWS, CloudFormation User Guide, "Condition functions", "Supported functions".
+
+It also points an existing alias to the new key, where AWS's CreateAlias fails.
 """
 
 from typing import Any
 
-from ministack.services.cloudformation import changesets, engine, handlers, stacks
+from ministack.services import kms
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
 
 from .request import Fields
 
@@ -26,7 +29,16 @@ def joined(expression: Any, parameters: Fields) -> Any:
     return separator.join(parts.split(",") if isinstance(parts, str) else parts)
 
 
+def create_alias(logical_id: str, properties: Fields, stack: str) -> Any:
+    """Creates an alias, unless it exists."""
+    name = properties.get("AliasName", "")
+    if kms._alias_arn(name) in kms._aliases:
+        raise ValueError(f"An alias with the name {name} already exists")
+    return provisioners._kms_alias_create(logical_id, properties, stack)
+
+
 def install() -> None:
+    provisioners._RESOURCE_HANDLERS["AWS::KMS::Alias"]["create"] = create_alias
     evaluate = engine._evaluate_conditions
 
     def evaluate_conditions(template: Fields, parameters: Fields) -> Any:
