@@ -21,7 +21,7 @@ from typing import Any
 from stack import Stack, client
 
 WARM, COLD = 300, 20
-BINARY = Path(__file__).parents[1] / "target/lambda/get/bootstrap"
+BINARY = Path(__file__).resolve().parents[1] / "target/lambda/get/bootstrap"
 NAME = "bench"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from stack import Stack, allow, client, user
 
-TOOLS = Path(__file__).parents[1] / ".local"
+TOOLS = Path(__file__).resolve().parents[1] / ".local"
 # A user that the local stack's parameter ClientPrincipalArns names.
 USER = "credstash-client"
 

@@ -43,7 +43,7 @@ MakeCaller = Callable[..., Credentials]
 # Prints a text at the end of the session.
 Show = Callable[[str], None]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".local"
 
 
