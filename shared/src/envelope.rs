@@ -277,9 +277,9 @@ impl<'row> Envelope<'row> {
         let is_kept = self.digest.is_kept();
         let reading = reading::read(key, self.verified(key)?, form)?;
         let hinted = matches!(reading, Reading::Either { .. });
-        let (whose, secret) = match (reading, dialect) {
-            (Reading::One(whose, secret), None) => (whose, secret),
-            (Reading::One(whose, secret), Some(dialect)) if whose == dialect => (whose, secret),
+        let (found, secret) = match (reading, dialect) {
+            (Reading::One(found, secret), None) => (found, secret),
+            (Reading::One(found, secret), Some(dialect)) if found == dialect => (found, secret),
             (Reading::Same(secret), None | Some(Credstash | RucredstashLe32)) => {
                 (Credstash, secret)
             }
@@ -292,7 +292,7 @@ impl<'row> Envelope<'row> {
         };
         // If only the hint decided, use a new data key as well, so that the original row is kept:
         // the hint may be wrong.
-        let as_it_is = whose == Credstash && is_kept && !hinted;
+        let as_it_is = found == Credstash && is_kept && !hinted;
         Ok(if as_it_is { Examined::AsItIs(secret) } else { Examined::Anew(secret) })
     }
 

@@ -94,11 +94,11 @@ pub struct Group {
 
 /// Returns the messages, each with the names that it is about.
 fn messages(groups: &[Group]) -> String {
-    const NAMED: usize = 100;
+    const MAX_NAMES: usize = 100;
     let about = |group: &Group| {
         let named: Vec<_> =
-            group.names.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
-        let more = match group.names.len().saturating_sub(NAMED) {
+            group.names.iter().take(MAX_NAMES).map(|name| format!("{name:?}")).collect();
+        let more = match group.names.len().saturating_sub(MAX_NAMES) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
@@ -122,6 +122,7 @@ impl Error {
         Self::Invalid(message.into())
     }
 
+    /// Returns the error for a failed random number generator.
     pub(crate) fn no_randomness(source: impl StdError + Send + Sync + 'static) -> Self {
         Self::Unavailable {
             message: "The operating system provides no random numbers. Try again.".into(),
@@ -151,9 +152,9 @@ impl Error {
     /// Returns the names of the secrets that the error is about, if it is about several.
     #[must_use]
     pub fn names(&self) -> Option<String> {
-        const NAMED: usize = 20;
+        const MAX_NAMES: usize = 20;
         let Self::Several(groups) = self else { return None };
-        let names: Vec<_> = groups.iter().flat_map(|group| &group.names).take(NAMED).collect();
+        let names: Vec<_> = groups.iter().flat_map(|group| &group.names).take(MAX_NAMES).collect();
         Some(format!("{names:?}"))
     }
 

@@ -176,6 +176,7 @@ impl Rules {
     }
 }
 
+/// Fills `value` with characters that are drawn uniformly from `alphabet`.
 fn fill(value: &mut [u8], alphabet: &[u8], random: &mut impl Rng) {
     for byte in value {
         // The range is never empty: an alphabet has at least one character.

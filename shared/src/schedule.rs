@@ -50,7 +50,7 @@ impl Schedule {
     /// # Errors
     /// [`Error::Invalid`] if the expression is not a schedule, or if it is never due.
     pub fn new(text: &str, zone: Option<&str>) -> Result<Self, Error> {
-        let schedule = Self::read(text, zone)?;
+        let schedule = Self::parse(text, zone)?;
         match schedule.after(Moment::now()) {
             Some(_) => Ok(schedule),
             None => Err(Error::invalid(
@@ -62,10 +62,11 @@ impl Schedule {
     /// Parses an expression that was accepted before. It may no longer be due.
     #[must_use]
     pub fn stored(text: &str, zone: Option<&str>) -> Option<Self> {
-        Self::read(text, zone).ok()
+        Self::parse(text, zone).ok()
     }
 
-    fn read(text: &str, zone: Option<&str>) -> Result<Self, Error> {
+    /// Parses an expression, without checking whether it is due again.
+    fn parse(text: &str, zone: Option<&str>) -> Result<Self, Error> {
         // Check before parsing, which expands an expression to more than 500 times its size.
         if text.len() > Self::MAX_BYTES || zone.is_some_and(|zone| zone.len() > Self::MAX_BYTES) {
             return Err(Error::invalid(
@@ -143,6 +144,7 @@ fn invalid_cron() -> Error {
     )
 }
 
+/// Returns the seconds of a rate such as `30 days`; `None` if it is invalid.
 fn seconds_of(rate: &str) -> Option<u64> {
     let (number, unit) = rate.split_once(' ')?;
     let digits = number.bytes().all(|byte| byte.is_ascii_digit());

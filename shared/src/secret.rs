@@ -62,6 +62,7 @@ impl Secret {
         if self.is_text() { bytes.iter().map(escaped).sum() } else { bytes.len().div_ceil(3) * 4 }
     }
 
+    /// Returns the bytes.
     pub(crate) fn expose(&self) -> &[u8] {
         self.0.expose_secret()
     }

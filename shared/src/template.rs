@@ -102,6 +102,7 @@ fn write_name(out: &mut Vec<u8>, name: &str) {
     out.push(b':');
 }
 
+/// Writes the value as a JSON string.
 fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
     for byte in value {

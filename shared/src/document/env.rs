@@ -25,12 +25,12 @@ pub(super) fn write(
     line: Line,
 ) -> Result<Secret, Error> {
     let mut out = Vec::with_capacity(capacity(texts));
-    let mut wrong: BTreeMap<&str, &'static str> = BTreeMap::new();
+    let mut failed: BTreeMap<&str, &'static str> = BTreeMap::new();
     let mut written: BTreeMap<String, &str> = BTreeMap::new();
     for (name, text) in texts {
         let variable = variables.name(name);
         if variable.is_empty() {
-            wrong.insert(
+            failed.insert(
                 name,
                 "No variable name is left after the prefix is removed from these names. Use \
                  `format` json.",
@@ -47,18 +47,18 @@ pub(super) fn write(
                 out.push(b'\n');
             }
             Err(why) => {
-                wrong.insert(name, why);
+                failed.insert(name, why);
             }
         }
         if let Some(other) = written.insert(variable, *name) {
-            wrong.extend([other, *name].map(|name| (name, DUPLICATE)));
+            failed.extend([other, *name].map(|name| (name, DUPLICATE)));
         }
     }
     let lines = Secret::new(out);
-    if wrong.is_empty() {
+    if failed.is_empty() {
         return Ok(lines);
     }
-    let failed = wrong.into_iter().map(|(name, why)| (name.to_owned(), Error::invalid(why)));
+    let failed = failed.into_iter().map(|(name, why)| (name.to_owned(), Error::invalid(why)));
     Err(Error::several(failed))
 }
 
@@ -114,59 +114,64 @@ fn is_line(text: &str) -> bool {
 /// Returns whether a shell or the dynamic linker acts on this variable, or a reader does not set it
 /// to the value given. bash even evaluates the values of some of them.
 fn is_special(variable: &str) -> bool {
-    const BEGINNINGS: [&str; 5] = ["BASH", "DYLD_", "HIST", "LC_", "LD_"];
-    const SPECIAL: &[&str] = &[
-        "CDPATH",
-        "CHILD_MAX",
-        "COMP_WORDBREAKS",
-        "DIRSTACK",
-        "ENV",
-        "EPOCHREALTIME",
-        "EPOCHSECONDS",
-        "EUID",
-        "EXECIGNORE",
-        "FIGNORE",
-        "FUNCNAME",
-        "FUNCNEST",
-        "GLIBC_TUNABLES",
-        "GLOBIGNORE",
-        "GROUPS",
-        "HOSTFILE",
-        "IFS",
-        "IGNOREEOF",
-        "INPUTRC",
-        "LANG",
-        "LANGUAGE",
-        "LINENO",
-        "MAIL",
-        "MAILCHECK",
-        "MAILPATH",
-        "OPTERR",
-        "OPTIND",
-        "PATH",
-        "PIPESTATUS",
-        "POSIXLY_CORRECT",
-        "PPID",
-        "PROMPT_COMMAND",
-        "PS0",
-        "PS1",
-        "PS2",
-        "PS4",
-        "RANDOM",
-        "SECONDS",
-        "SHELLOPTS",
-        "SHLVL",
-        "SRANDOM",
-        "TMOUT",
-        "UID",
-        "_",
-        "auto_resume",
-        "histchars",
-        // JavaScript sets the prototype of the object instead.
-        "__proto__",
-    ];
-    SPECIAL.contains(&variable) || BEGINNINGS.iter().any(|each| variable.starts_with(each))
+    SPECIAL_NAMES.contains(&variable)
+        || SPECIAL_PREFIXES.iter().any(|each| variable.starts_with(each))
 }
+
+/// Beginnings of names of special variables; see [`is_special`].
+const SPECIAL_PREFIXES: [&str; 5] = ["BASH", "DYLD_", "HIST", "LC_", "LD_"];
+
+/// Names of special variables; see [`is_special`].
+const SPECIAL_NAMES: &[&str] = &[
+    "CDPATH",
+    "CHILD_MAX",
+    "COMP_WORDBREAKS",
+    "DIRSTACK",
+    "ENV",
+    "EPOCHREALTIME",
+    "EPOCHSECONDS",
+    "EUID",
+    "EXECIGNORE",
+    "FIGNORE",
+    "FUNCNAME",
+    "FUNCNEST",
+    "GLIBC_TUNABLES",
+    "GLOBIGNORE",
+    "GROUPS",
+    "HOSTFILE",
+    "IFS",
+    "IGNOREEOF",
+    "INPUTRC",
+    "LANG",
+    "LANGUAGE",
+    "LINENO",
+    "MAIL",
+    "MAILCHECK",
+    "MAILPATH",
+    "OPTERR",
+    "OPTIND",
+    "PATH",
+    "PIPESTATUS",
+    "POSIXLY_CORRECT",
+    "PPID",
+    "PROMPT_COMMAND",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS4",
+    "RANDOM",
+    "SECONDS",
+    "SHELLOPTS",
+    "SHLVL",
+    "SRANDOM",
+    "TMOUT",
+    "UID",
+    "_",
+    "auto_resume",
+    "histchars",
+    // JavaScript sets the prototype of the object instead.
+    "__proto__",
+];
 
 impl Variables<'_> {
     /// Returns the variable for a secret: its name without the prefix, with `_` for every character

@@ -13,6 +13,7 @@ pub struct Answer {
     version: Option<Label>,
 }
 
+/// The content of a response; a document has a media type.
 pub(super) enum Body {
     Json(Box<RawValue>),
     Bare(Secret),
@@ -54,6 +55,7 @@ impl Answer {
     }
 }
 
+/// Writes a value as JSON.
 pub(super) fn to_json(value: &impl Serialize) -> Result<Box<RawValue>, Error> {
     to_raw_value(value).map_err(|error| Error::Unavailable {
         message: "The response could not be written. Contact the operator of the stack.".into(),

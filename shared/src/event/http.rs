@@ -72,10 +72,10 @@ fn at_most_eight<'de, D: Deserializer<'de>>(
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            const MOST: usize = 8;
+            const MAX_PARAMETERS: usize = 8;
             let mut parameters = HashMap::new();
             while let Some((name, value)) = map.next_entry()? {
-                if parameters.len() == MOST || parameters.insert(name, value).is_some() {
+                if parameters.len() == MAX_PARAMETERS || parameters.insert(name, value).is_some() {
                     return Err(A::Error::custom("too many path parameters"));
                 }
             }
@@ -89,9 +89,9 @@ fn at_most_eight<'de, D: Deserializer<'de>>(
 impl HttpEvent {
     /// Returns the ARN that the IAM authorizer of the API found.
     pub(super) fn caller(&self) -> Option<String> {
-        const MOST: usize = 2048;
+        const MAX_BYTES: usize = 2048;
         let iam = self.request_context.authorizer.as_ref()?.iam.as_ref()?;
-        iam.user_arn.clone().filter(|arn| (1..=MOST).contains(&arn.len()))
+        iam.user_arn.clone().filter(|arn| (1..=MAX_BYTES).contains(&arn.len()))
     }
 
     /// Merges the path, the query and the body into one set of fields.

@@ -107,6 +107,7 @@ impl From<FunctionError> for Diagnostic {
     }
 }
 
+/// Returns the payload for a direct caller.
 fn to_payload(answer: Answer) -> Result<Box<RawValue>, Error> {
     match answer.body {
         Body::Json(json) => Ok(json),
@@ -128,6 +129,7 @@ fn to_payload(answer: Answer) -> Result<Box<RawValue>, Error> {
     }
 }
 
+/// Returns the HTTP response for a successful request.
 fn to_http_response(answer: Answer) -> Response {
     match answer.body {
         Body::Json(json) => response(200, "application/json", Box::<str>::from(json).into()),
@@ -136,6 +138,7 @@ fn to_http_response(answer: Answer) -> Response {
     }
 }
 
+/// Returns the HTTP response for a value: text if it is UTF-8, bytes otherwise.
 fn text_response(secret: Secret, media: &'static str) -> Response {
     match String::from_utf8(secret.into_bytes()) {
         Ok(text) => response(200, media, text),
@@ -148,6 +151,7 @@ fn text_response(secret: Secret, media: &'static str) -> Response {
     }
 }
 
+/// Returns the HTTP response for a failed request.
 fn error_response(error: &Error) -> Response {
     let code = error.code();
     let body = serde_json::json!({"code": code.name, "message": error.to_string()});

@@ -74,6 +74,7 @@ impl Rules {
         row
     }
 
+    /// Returns the attributes of the template, if there is one.
     fn template_row(&self) -> impl Iterator<Item = (String, Attribute)> {
         let parts = self.template.as_ref().map(|template| {
             [("template", template.text()), ("template_key", template.key())]

@@ -90,6 +90,7 @@ const WEEKDAYS: Field =
 const YEARS: Field = Field { low: 1970, high: 2199, names: &[] };
 
 impl Field {
+    /// Expands a field, which has items that are separated by commas.
     fn expand(&self, text: &str) -> Option<String> {
         let items = text.split(',').map(|item| self.expand_item(item));
         Some(items.collect::<Option<Vec<_>>>()?.join(","))
@@ -121,6 +122,7 @@ impl Field {
         }
     }
 
+    /// Returns the number of a value or of a name such as `JAN`.
     fn number(&self, text: &str) -> Option<u16> {
         if let Some(index) = self.names.iter().position(|name| *name == text) {
             return u16::try_from(index + 1).ok();
