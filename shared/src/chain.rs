@@ -22,10 +22,9 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::life::Identity;
 use crate::moment::Moment;
 use crate::name::Label;
-use crate::row::{Attribute, Row, canonical};
+use crate::row::{Attribute, Identity, Row, canonical};
 
 pub use check::{Broken, Check, Fault};
 pub use head::Tail;
@@ -98,6 +97,7 @@ pub enum State {
 }
 
 impl State {
+    /// Returns the state as the ledger stores it; `None` for the default.
     fn as_str(self) -> Option<&'static str> {
         match self {
             Self::Live => None,
@@ -106,6 +106,7 @@ impl State {
         }
     }
 
+    /// Returns the state that a row of the ledger records.
     fn from_row(row: &Row) -> Self {
         match row.get("state").and_then(Attribute::text) {
             Some("deleted") => Self::Deleted,
@@ -158,10 +159,12 @@ fn sequence(row: &Row) -> Option<u64> {
     digits.parse().ok().filter(|_| all)
 }
 
+/// Returns the timestamp in an attribute with Unix seconds.
 fn moment(row: &Row, name: &str) -> Option<Moment> {
     row.get(name)?.integer().and_then(Moment::from_unix)
 }
 
+/// Returns the hash of an event. `None` if the row has an attribute of an unsupported type.
 fn hash(row: &Row) -> Option<Vec<u8>> {
     let bytes = canonical(row.iter().filter(|(name, _)| *name != "hash"))?;
     Some(Sha256::digest(bytes).to_vec())

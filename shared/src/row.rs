@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use identity::Identity;
+
+mod identity;
+
 /// The attributes of one row, sorted by name.
 pub type Row = BTreeMap<String, Attribute>;
 
@@ -129,12 +133,14 @@ pub fn canonical<'a>(
     Some(out)
 }
 
+/// Appends an attribute in the form that [`canonical`] documents.
 fn write_attribute(out: &mut Vec<u8>, name: &str, tag: u8, value: &[u8]) {
     write_part(out, name.as_bytes());
     out.push(tag);
     write_part(out, value);
 }
 
+/// Appends the length of `bytes`, then `bytes`.
 fn write_part(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
     out.extend_from_slice(bytes);

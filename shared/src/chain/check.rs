@@ -39,6 +39,7 @@ pub struct Check {
     head: Option<Tail>,
 }
 
+/// The event that was checked last. Its hash is empty if it is altered.
 #[derive(Debug)]
 struct LastEvent {
     sequence: u64,
@@ -115,6 +116,7 @@ impl Check {
         self.report_missing(after + 1, sequence, previous_ttl);
     }
 
+    /// Reports the events `from..to` as missing, unless `ttl` has passed.
     fn report_missing(&mut self, from: u64, to: u64, ttl: Option<Moment>) {
         if ttl.is_some_and(|end| end <= self.now) {
             return;

@@ -1,10 +1,9 @@
 //! Chains for the tests of this module.
 
 use super::{Act, Caller, Change, Check, EVENT, Fault, Newest, State, Tail};
-use crate::life::Identity;
 use crate::moment::Moment;
 use crate::name::{Label, Name, Version};
-use crate::row::Row;
+use crate::row::{Identity, Row};
 
 pub(super) const LONG_AGO: i64 = 1_000;
 pub(super) const NOW: i64 = 2_000;
@@ -72,6 +71,7 @@ pub(super) fn chain(expired: usize, headless: bool) -> (Vec<Row>, Row) {
     (rows, tail.to_head(&name()))
 }
 
+/// Checks a chain. Returns the number, or `head`, and the fault of each row that is reported.
 pub(super) fn faults(rows: &[Row], head: Option<&Row>) -> Vec<(String, Fault)> {
     let mut check = Check::new(head, at(NOW));
     for row in rows {
@@ -81,6 +81,7 @@ pub(super) fn faults(rows: &[Row], head: Option<&Row>) -> Vec<(String, Fault)> {
     broken.into_iter().map(|broken| (broken.entry.replace(EVENT, ""), broken.fault)).collect()
 }
 
+/// Returns a fault of the event with this number, as [`faults`] returns it.
 pub(super) fn numbered(sequence: u64, fault: Fault) -> (String, Fault) {
     (format!("{sequence:019}"), fault)
 }

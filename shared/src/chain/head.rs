@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{Caller, Change, HEAD, Newest, State, hash, key, moment, sequence};
-use crate::life::Identity;
 use crate::moment::Moment;
 use crate::name::{Label, Name, Version};
-use crate::row::{Attribute, Row};
+use crate::row::{Attribute, Identity, Row};
 
 /// The end of a chain: what the next event must refer to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -204,6 +203,7 @@ impl Tail {
         row
     }
 
+    /// Adds what both an event and a head record about this end.
     fn write_state(&self, row: &mut Row) {
         if let Some(highest) = self.highest {
             row.insert("highest".to_owned(), Attribute::Text(highest.padded()));
@@ -219,6 +219,7 @@ impl Tail {
         }
     }
 
+    /// Adds the hash and the `ttl` of this end, for the row that refers to it.
     fn write_previous(&self, row: &mut Row) {
         row.insert("previous".to_owned(), Attribute::Bytes(self.hash.clone()));
         if let Some(ttl) = self.ttl {
