@@ -54,7 +54,7 @@ impl Schedule {
         match schedule.after(Moment::now()) {
             Some(_) => Ok(schedule),
             None => Err(Error::invalid(
-                "`schedule` is never due again. Use a schedule that is due at a time in the future.",
+                "`schedule` is never due again. Use one that is due in the future.",
             )),
         }
     }

@@ -62,8 +62,9 @@ pub(super) fn write(
     Err(Error::several(failed))
 }
 
-const DUPLICATE: &str = "Several of these names become the same variable. Use a longer prefix, or \
-                         `format` json.";
+/// The message for names that become the same variable.
+const DUPLICATE: &str =
+    "Several of these names become the same variable. Use a longer prefix, or `format` json.";
 
 /// Checks a line `NAME='value'` for POSIX shells (`. file`), python-dotenv, npm's dotenv, Rust's
 /// dotenvy and Go's godotenv. They agree on few escapes, so none are written:
@@ -106,7 +107,8 @@ pub(super) fn env_file(variable: &str, text: &str) -> Result<Quote, &'static str
          Use `format` json.")
 }
 
-/// Returns whether a value has no line break, whichever characters a reader treats as one.
+/// Returns whether a value is a single line: it has no control characters except tabs, and no line
+/// separators of Unicode.
 fn is_line(text: &str) -> bool {
     !text.chars().any(|c| (c.is_control() && c != '\t') || c == '\u{2028}' || c == '\u{2029}')
 }

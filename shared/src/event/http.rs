@@ -87,7 +87,7 @@ fn at_most_eight<'de, D: Deserializer<'de>>(
 }
 
 impl HttpEvent {
-    /// Returns the ARN that the IAM authorizer of the API found.
+    /// Returns the ARN that the IAM authorizer of the API authenticated.
     pub(super) fn caller(&self) -> Option<String> {
         const MAX_BYTES: usize = 2048;
         let iam = self.request_context.authorizer.as_ref()?.iam.as_ref()?;
@@ -119,12 +119,12 @@ impl HttpEvent {
                 fields.add_json(&body)?;
             }
         }
-        // IAM policies on the paths of the API decide which secrets a caller can use, and the access
-        // log shows only the path. So the query and the body cannot name a secret.
+        // IAM policies on the paths of the API decide which secrets a caller can use, and the
+        // access log shows only the path. So the query and the body cannot name a secret.
         if fields.has("name") || fields.has("prefix") {
             return Err(Error::invalid(
                 "Only the path of a request can give `name` or `prefix`. Remove them from the \
-             query and the body.",
+                 query and the body.",
             ));
         }
         for (name, value) in self.path_parameters {
@@ -156,15 +156,15 @@ fn parse_path(value: &str, raw_path: Option<&str>) -> Result<String, Error> {
     }
     if value.starts_with('/') || value.contains("//") {
         return Err(Error::invalid(
-            "The path of a request must not contain two slashes in a row. Write `~` before \
-             the leading slash of a name: /secrets/~/prod/db is the secret /prod/db.",
+            "The path of a request must not contain two slashes in a row. Write `~` before the \
+             leading slash of a name: /secrets/~/prod/db is the secret /prod/db.",
         ));
     }
     if raw_path.is_some_and(|raw_path| !is_canonical(raw_path, value)) {
         return Err(Error::Malformed(
-            "The path of the request is not in canonical form. Percent-encode every \
-             character once, except letters, digits, `-`, `.`, `_`, `~` and `/`, or use a direct \
-             invoke (`aws lambda invoke`)."
+            "The path of the request is not in canonical form. Percent-encode every character \
+             once, except letters, digits, `-`, `.`, `_`, `~` and `/`, or use a direct invoke \
+             (`aws lambda invoke`)."
                 .into(),
         ));
     }

@@ -82,9 +82,8 @@ impl serde::Serialize for Label {
 
 /// The message for a version that no row can have, whichever client wrote it.
 pub(crate) const NO_SUCH_LABEL: &str = "There is no such version. `version` must be a number from \
-                                        1 to 9999999999999999999, or the text that another client \
-                                        stored as the version: 1 to 1024 bytes without control \
-                                        characters. List the versions to see which exist.";
+     1 to 9999999999999999999, or the text that another client stored as the version: 1 to 1024 \
+     bytes without control characters. List the versions to see which exist.";
 
 #[cfg(test)]
 mod tests {
