@@ -21,8 +21,8 @@ pub enum Format {
     Dotenv,
     /// One line `NAME=value` for each secret, for Docker and kubectl.
     EnvFile,
-    /// A mapping of names to values. Every string is quoted, because YAML 1.1 and 1.2 read some
-    /// unquoted text as other types.
+    /// A mapping of names to values. All values are quoted, and names that YAML 1.1 or 1.2 would
+    /// read as another type.
     Yaml,
     /// One record of name and value for each secret (RFC 4180, with LF at the end of lines).
     Csv,
@@ -77,17 +77,26 @@ impl Format {
             .iter()
             .map(|got| (got.description.name.as_str(), got.secret.text().unwrap_or_default()))
             .collect();
+        self.write_texts(&texts, variables)
+    }
+
+    /// Writes values by the names of their secrets.
+    fn write_texts(
+        self,
+        texts: &BTreeMap<&str, &str>,
+        variables: Variables<'_>,
+    ) -> Result<Answer, Error> {
         match self {
-            Self::Json => Answer::json(&texts),
+            Self::Json => Answer::json(texts),
             Self::Dotenv | Self::EnvFile => {
                 let line = if self == Self::Dotenv { env::dotenv } else { env::env_file };
-                let lines = env::write(&texts, variables, line)?;
+                let lines = env::write(texts, variables, line)?;
                 Ok(Answer::document(lines, "text/plain; charset=utf-8"))
             }
             Self::Yaml => {
                 let options = serde_saphyr::ser_options! { quote_all: true };
-                let mut text = Zeroizing::new(String::with_capacity(capacity(&texts)));
-                serde_saphyr::to_fmt_writer_with_options(&mut *text, &texts, options)
+                let mut text = Zeroizing::new(String::with_capacity(capacity(texts)));
+                serde_saphyr::to_fmt_writer_with_options(&mut *text, texts, options)
                     .map_err(|_| write_error())?;
                 let text = std::mem::take(&mut *text).into_bytes();
                 Ok(Answer::document(Secret::new(text), "application/yaml"))
@@ -99,8 +108,8 @@ impl Format {
                     .buffer_capacity(16)
                     .has_headers(false)
                     .terminator(csv::Terminator::Any(b'\n'))
-                    .from_writer(Vec::with_capacity(capacity(&texts)));
-                for (name, text) in &texts {
+                    .from_writer(Vec::with_capacity(capacity(texts)));
+                for (name, text) in texts {
                     csv.write_record([name, text]).map_err(|_| write_error())?;
                 }
                 let bytes = csv.into_inner().map_err(|_| write_error())?;
@@ -121,5 +130,47 @@ fn write_error() -> Error {
     Error::Unavailable {
         message: "The document could not be written. Leave `format` out.".into(),
         source: "the format's writer failed".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Origin;
+
+    /// Returns the media type and the text of a document, as the HTTP API returns it.
+    fn written(format: &str, texts: &[(&str, &str)]) -> (String, String) {
+        let variables = Variables { prefix: &"dev".parse().unwrap(), uppercase: true };
+        let format = format.parse::<Format>().unwrap();
+        let answer = format.write_texts(&texts.iter().copied().collect(), variables);
+        let reply = serde_json::to_value(Origin::Http.reply(answer).unwrap()).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        (text(&reply["headers"]["content-type"]), text(&reply["body"]))
+    }
+
+    #[test]
+    fn each_format_has_its_media_type_and_its_quotes() {
+        let plain = "text/plain; charset=utf-8";
+        let texts = [("dev/db", "a \"b\", c"), ("dev/on", "yes")];
+        for (format, media, expected) in [
+            ("json", "application/json", r#"{"dev/db":"a \"b\", c","dev/on":"yes"}"#),
+            ("dotenv", plain, "DB='a \"b\", c'\nON='yes'\n"),
+            ("env-file", plain, "DB=a \"b\", c\nON=yes\n"),
+            ("yaml", "application/yaml", "dev/db: 'a \"b\", c'\ndev/on: 'yes'\n"),
+            ("csv", "text/csv; charset=utf-8", "dev/db,\"a \"\"b\"\", c\"\ndev/on,yes\n"),
+        ] {
+            assert_eq!(written(format, &texts), (media.to_owned(), expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn yaml_quotes_names_that_are_other_types_unquoted() {
+        let (_, text) = written("yaml", &[("1", "a"), ("null", "b"), ("yes", "c")]);
+        assert_eq!(text, "\"1\": 'a'\n\"null\": 'b'\n\"yes\": 'c'\n");
+    }
+
+    #[test]
+    fn an_unknown_format_is_refused() {
+        assert_eq!("xml".parse::<Format>().unwrap_err().code().name, "Invalid");
     }
 }

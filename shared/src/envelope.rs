@@ -352,3 +352,16 @@ fn decode(text: &str) -> Result<Vec<u8>, Refusal> {
     };
     decoded.map_err(|_| Refusal::Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dialect_is_parsed_from_the_name_that_is_shown() {
+        for dialect in [Dialect::Credstash, Dialect::CredentialsHaskell, Dialect::RucredstashLe32] {
+            assert_eq!(dialect.as_str().parse(), Ok(dialect));
+        }
+        assert_eq!("nodecredstash".parse::<Dialect>(), Err(()));
+    }
+}

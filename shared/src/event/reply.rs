@@ -207,6 +207,15 @@ mod tests {
     }
 
     #[test]
+    fn a_document_has_its_media_type_over_http_and_is_text_for_a_direct_caller() {
+        let document = || Ok(Answer::document(Secret::new(b"A='b'\n".to_vec()), "text/x"));
+        let response = replied(Origin::Http, document());
+        assert_eq!(response["headers"]["content-type"], "text/x");
+        assert_eq!(response["body"], "A='b'\n");
+        assert_eq!(replied(Origin::Direct, document()), "A='b'\n");
+    }
+
+    #[test]
     fn a_json_response_is_not_changed() {
         let answer = || Answer::json(&serde_json::json!({"secret": "a\"b"}));
         let response = replied(Origin::Http, answer());

@@ -44,3 +44,16 @@ impl serde::Serialize for Stage {
         serializer.serialize_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_parsed_from_the_name_that_is_shown() {
+        for stage in [Stage::Current, Stage::Previous, Stage::Pending] {
+            assert_eq!(stage.as_str().parse::<Stage>().unwrap(), stage);
+        }
+        assert_eq!("awscurrent".parse::<Stage>().unwrap_err().code().name, "Invalid");
+    }
+}
