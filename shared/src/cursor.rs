@@ -1,4 +1,5 @@
-//! Where a listing continues, as callers carry it from one answer to the next request.
+//! The position at which a listing continues: responses return it as `next`, and the next request
+//! passes it back.
 
 use std::str::FromStr;
 
@@ -8,8 +9,8 @@ use crate::error::Error;
 use crate::name::{Label, Name};
 use crate::store::Key;
 
-/// Opaque to callers; to us the key of the last row they have seen. It never names anything that
-/// was not listed. Forged, it moves the place where the listing goes on and nothing else.
+/// The key of the last row that the caller has seen, opaque to callers. It never names a row that
+/// was not listed. A forged cursor only changes where the listing continues.
 #[derive(Clone, Debug)]
 pub struct Cursor(pub Key);
 
@@ -26,13 +27,16 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, Error> {
         let key = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
         let key = key.and_then(|json| serde_json::from_slice::<Key>(&json).ok());
-        // DynamoDB's limits for a key, for other clients wrote names and versions that we do not.
+        // Check against DynamoDB's limits for keys, because other clients wrote names and versions
+        // that Coffer does not.
         key.filter(|key| {
             (1..=Name::MAX_STORED_BYTES).contains(&key.name.len())
                 && (1..=Label::MAX_BYTES).contains(&key.version.len())
         })
         .map(Self)
-        .ok_or(Error::invalid("`next` is what an earlier answer gave, unchanged."))
+        .ok_or(Error::invalid(
+            "`next` must be the value of `next` from an earlier response, unchanged.",
+        ))
     }
 }
 
@@ -41,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_comes_back_as_it_went() {
+    fn a_cursor_is_read_back() {
         let key = Key { name: "/ключ".to_owned(), version: "release-2".to_owned() };
         let json = serde_json::to_string(&Cursor(key.clone())).unwrap();
         let text: String = serde_json::from_str(&json).unwrap();

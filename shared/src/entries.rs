@@ -1,8 +1,8 @@
-//! JSON objects, and arrays of objects, as they stand: doubled fields included, and never more of
-//! them than a limit that is checked before memory is spent.
+//! Parses JSON objects, and arrays of objects, into lists of fields. Duplicate fields are kept, and
+//! limits are checked before memory is allocated.
 //!
-//! Lambda bounds the whole payload (6 MB), but not what it grows into: an array of small objects
-//! takes more than a hundred times its size once each object has a list of its own.
+//! Lambda limits the size of a payload (6 MB), but not the memory that parsing takes: an array of
+//! small objects takes more than a hundred times its size, because each object becomes a list.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,31 +11,31 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-/// The most fields that one object may have.
+/// The maximum number of fields in an object.
 pub(crate) const MAX_FIELDS: usize = 1024;
 
-/// The most fields that an object in an array may have: there are up to a thousand of them.
+/// The maximum number of fields in an object of an array, which can have up to a thousand objects.
 pub(crate) const MAX_FIELDS_OF_EACH: usize = 64;
 
-/// The entries of an object: names and the JSON of each value, which may be a secret.
+/// The fields of an object: names, and the JSON of each value, which may be a secret.
 pub(crate) type Entries = Vec<(String, Zeroizing<String>)>;
 
-/// Why JSON was not read.
+/// Why JSON was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It is not JSON, from this line and column on.
+    /// It is not valid JSON. Holds the line and the column of the error.
     Syntax(usize, usize),
     /// It is JSON of another type.
     Type,
     /// It has more fields or elements than the limit.
     TooMany,
-    /// The element at this place is not an object.
+    /// The element at this index is not an object.
     Element(usize),
-    /// The object at this place has more fields than [`MAX_FIELDS_OF_EACH`].
+    /// The object at this index has more fields than [`MAX_FIELDS_OF_EACH`].
     TooManyIn(usize),
 }
 
-/// Reads an object of at most [`MAX_FIELDS`] fields.
+/// Parses an object of at most [`MAX_FIELDS`] fields.
 pub(crate) fn object(json: &str) -> Result<Entries, Fault> {
     let full = Cell::new(false);
     read(json, Object { most: MAX_FIELDS, full: &full }).map_err(|error| match error.classify() {
@@ -45,7 +45,7 @@ pub(crate) fn object(json: &str) -> Result<Entries, Fault> {
     })
 }
 
-/// Reads an array of at most `most` objects.
+/// Parses an array of at most `most` objects.
 pub(crate) fn objects(json: &str, most: usize) -> Result<Vec<Entries>, Fault> {
     let (full, place) = (Cell::new(false), Cell::new(None));
     let array = Array { most, full: &full, place: &place };
@@ -64,7 +64,7 @@ fn read<'de, S: DeserializeSeed<'de>>(json: &'de str, seed: S) -> serde_json::Re
     deserializer.end().map(|()| value)
 }
 
-/// Reads an object, and notes where there is more in it than the limit.
+/// Parses an object. Sets `full` if it has more fields than `most`.
 struct Object<'a> {
     most: usize,
     full: &'a Cell<bool>,
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// Reads an array of objects, and notes at which of them it stopped.
+/// Parses an array of objects. Sets `place` to the index of the object that failed.
 struct Array<'a> {
     most: usize,
     full: &'a Cell<bool>,
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_told_apart_and_by_its_place() {
+    fn each_fault_is_reported_with_its_place() {
         for (json, fault) in [
             ("{", Fault::Syntax(1, 1)),
             ("{} x", Fault::Syntax(1, 4)),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn doubled_fields_are_left_for_the_reader_to_refuse() {
+    fn duplicate_fields_are_kept() {
         let entries = object(r#"{"a":1,"a":[2, 3]}"#).unwrap();
         let entries: Vec<_> = entries.iter().map(|(name, json)| (&**name, &***json)).collect();
         assert_eq!(entries, [("a", "1"), ("a", "[2, 3]")]);

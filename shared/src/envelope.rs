@@ -1,4 +1,5 @@
-//! Seals one version of a secret into a row, and opens rows of every dialect there is.
+//! Encryption and authentication of versions: seals one version of a secret into a row, and opens
+//! rows of every dialect.
 //!
 //! ```text
 //! data key   = K_enc ‖ K_mac                                    64 bytes from KMS
@@ -8,10 +9,12 @@
 //! seal       = HMAC-SHA256(K_seal, canonical(row - key - hmac - seal))
 //! ```
 //!
-//! The first counter block is fixed, so a data key encrypts exactly one plaintext: it is made for
-//! one put and never sealed under again. `hmac` is there for old clients; it covers the ciphertext
-//! alone. `seal` binds it to its name, version and description. It leaves out `key`, so that KMS
-//! can wrap the data key anew, and `hmac`, which nobody can change without the data key.
+//! The first counter block is fixed, so a data key must encrypt exactly one plaintext: each put
+//! gets its own data key, which never seals again.
+//!
+//! `hmac` is there for old clients and covers only the ciphertext. `seal` binds the ciphertext to
+//! its name, version and description. It excludes `key`, so that KMS can re-encrypt the data key,
+//! and `hmac`, which nobody can change without the data key.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hkdf::HkdfExtract;
@@ -28,45 +31,45 @@ mod reading;
 use mac::Digest;
 use reading::{Form, Reading};
 
-/// The only digest that is written.
+/// The only digest that Coffer writes.
 const WRITTEN_DIGEST: Digest = Digest::Sha256;
-/// What the sealing key is for (RFC 5869's `info`).
+/// The purpose of the sealing key (`info` of RFC 5869).
 const SEAL_INFO: &[u8] = b"coffer/seal/v1";
-/// What the seal leaves out.
+/// The attributes that the seal does not cover.
 const UNSEALED: [&str; 3] = ["key", "hmac", "seal"];
-/// What only sealed rows have, besides the seal: no other client writes these.
+/// Attributes that only sealed rows have, in addition to the seal. No other client writes them.
 const SEALED_ONLY: [&str; 3] = ["binary", "context", "json"];
 
 /// Why a row was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The row lacks an attribute, or one is of a type or form that no dialect has.
-    #[error("the row is no secret")]
+    /// An attribute is missing, or has a type or form that no dialect has.
+    #[error("the row is not a version of a secret")]
     Malformed,
     /// `digest` names a digest that is not supported.
     #[error("the digest of the row is not supported")]
     UnsupportedDigest,
-    /// A check failed. Which one is not said.
+    /// A check failed. The error does not say which one.
     #[error("the row failed its integrity check")]
     Integrity,
-    /// credstash or rucredstash wrote the row. Their readings differ, and both are possible.
+    /// credstash or rucredstash wrote the row. Both readings are possible and differ.
     #[error("the row can be read in two ways")]
     Ambiguous,
 }
 
-/// Who wrote a legacy row, as far as its form shows.
+/// The dialect of a legacy row: whose format it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// credstash and everything that writes as it does.
+    /// credstash, and all clients that write the same format.
     Credstash,
-    /// Haskell's `credentials`: raw bytes, and the counter begins at zero.
+    /// Haskell's `credentials`: raw bytes, and a counter that begins at zero.
     CredentialsHaskell,
     /// rucredstash 0.9.1 and later: a 32-bit little-endian counter.
     RucredstashLe32,
 }
 
 impl Dialect {
-    /// The dialect as it is answered.
+    /// Returns the dialect as responses show it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,42 +89,44 @@ impl std::str::FromStr for Dialect {
     }
 }
 
-/// What is to be done with a legacy row so that it can carry a seal.
+/// What a legacy row needs before it can be sealed.
 #[derive(Debug)]
 pub enum Examined {
-    /// Only the seal is missing: the ciphertext and its MAC are as Coffer writes them. The
-    /// plaintext, for [`seal_over`].
+    /// Only the seal: the ciphertext and its MAC are as Coffer writes them. Holds the plaintext,
+    /// for [`seal_over`].
     AsItIs(Secret),
-    /// Another counter, or a digest that is no longer written: the plaintext, to be sealed under a
-    /// data key of its own. Under the old one, another counter would be a two-time pad.
+    /// A new data key: the row has another counter, or a digest that is no longer written. Holds
+    /// the plaintext. The old data key must not be used again, because with another counter that
+    /// would be a two-time pad.
     Anew(Secret),
-    /// credstash's or rucredstash's, and nothing in it says which.
+    /// A hint: credstash or rucredstash wrote the row, and nothing in it shows which.
     Ambiguous,
-    /// The row cannot be of the dialect that its owner named.
+    /// A correction: the row does not have the dialect that its owner named.
     Contradicted,
 }
 
-/// What came out of a row.
+/// An opened version.
 #[derive(Debug)]
 pub struct Opened {
     /// The plaintext.
     pub secret: Secret,
-    /// Who wrote the row, if it carried no seal.
+    /// The dialect of a legacy row; `None` for a sealed one.
     pub dialect: Option<Dialect>,
 }
 
-/// Seals `secret` under `key`: adds `contents`, `digest`, `hmac`, `seal` and the marks of the
-/// plaintext to the describing attributes in `row`. Only `key` is left for the caller to add. To
-/// seal the same secret as another version, start again from the describing attributes: the same
-/// plaintext under the same key gives away nothing, another plaintext would.
+/// Seals `secret` under `key`. Adds `contents`, `digest`, `hmac`, `seal` and the marks of the
+/// plaintext to the describing attributes in `row`. The caller then adds `key`.
 ///
 /// The marks are `binary` for a plaintext that is not UTF-8, and `json` for a JSON object.
 ///
+/// To seal the same secret as another version, start again from the describing attributes. The same
+/// plaintext under the same key reveals nothing; another plaintext would.
+///
 /// # Errors
-/// [`Refusal::Malformed`] where `row` has an attribute that no seal can cover.
+/// [`Refusal::Malformed`] if `row` has an attribute that a seal cannot cover.
 pub fn seal(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Refusal> {
     let mut contents = secret.expose().to_vec();
-    reading::crypt(key, &mut contents);
+    reading::apply_keystream(key, &mut contents);
     let hmac = WRITTEN_DIGEST.mac(key, &contents)?;
     let mut put = |name: &str, text| row.insert(name.to_owned(), Attribute::Text(text));
     put("contents", BASE64_STANDARD.encode(&contents));
@@ -130,14 +135,14 @@ pub fn seal(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Refusal
     seal_over(key, secret, row)
 }
 
-/// Adds the seal and the marks of the plaintext to a row that has everything else: a legacy row
-/// that [`Envelope::examine`] found to be good as it is.
+/// Adds the seal and the marks of the plaintext to a row that is otherwise complete: a legacy row
+/// for which [`Envelope::examine`] returned [`Examined::AsItIs`].
 ///
-/// `hmac` becomes lower-case text, which every client reads: credstash on Python 3 wrote bytes,
+/// `hmac` becomes lower-case text, which every client reads. credstash on Python 3 wrote bytes,
 /// which nodecredstash and gcredstash do not read. `digest` gets the name that credstash reads.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] where `row` has an attribute that no seal can cover, or no MAC;
+/// [`Refusal::Malformed`] if `row` has no MAC, or an attribute that a seal cannot cover;
 /// [`Refusal::UnsupportedDigest`].
 pub fn seal_over(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Refusal> {
     let hmac = match row.get("hmac") {
@@ -160,17 +165,18 @@ pub fn seal_over(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Re
     Ok(row)
 }
 
-/// Whether a row has no seal but attributes that only sealed rows have. No other client writes
-/// these: somebody removed the seal, and may have changed the rest.
+/// Returns whether a row has no seal, but has attributes that only sealed rows have. Somebody
+/// removed the seal, and may have changed the rest.
 #[must_use]
 pub fn is_stripped(row: &Row) -> bool {
     !row.contains_key("seal") && SEALED_ONLY.iter().any(|&name| row.contains_key(name))
 }
 
-/// The data key of a row as KMS wrapped it, raw as in Haskell's rows or base64 as in all others.
+/// Returns the wrapped key of a row. It is raw in rows of Haskell's `credentials` and base64 in all
+/// others.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] where there is none.
+/// [`Refusal::Malformed`] if there is none.
 pub fn wrapped_key(row: &Row) -> Result<Vec<u8>, Refusal> {
     match row.get("key") {
         Some(Attribute::Bytes(bytes)) => Ok(bytes.clone()),
@@ -179,7 +185,7 @@ pub fn wrapped_key(row: &Row) -> Result<Vec<u8>, Refusal> {
     }
 }
 
-/// The parts of a row that opening needs, with their form checked and nothing yet believed.
+/// The parts of a row that opening needs. Their form is checked, but nothing is authenticated yet.
 #[derive(Debug)]
 pub struct Envelope<'row> {
     row: &'row Row,
@@ -187,15 +193,16 @@ pub struct Envelope<'row> {
     contents: Vec<u8>,
     hmac: &'row [u8],
     digest: Digest,
-    /// None for a sealed row: there is one way to read it.
+    /// The form of a legacy row; `None` for a sealed row, which can be read in only one way.
     form: Option<Form>,
 }
 
 impl<'row> Envelope<'row> {
-    /// Reads a row's form. `contents` as B is Haskell's `credentials`, as S everybody else's.
+    /// Parses a row. `contents` of type B comes from Haskell's `credentials`, of type S from all
+    /// other clients.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] where an attribute is missing or cannot be what it should be;
+    /// [`Refusal::Malformed`] if an attribute is missing or has the wrong type or form;
     /// [`Refusal::UnsupportedDigest`].
     pub fn parse(row: &'row Row) -> Result<Self, Refusal> {
         let required = |name: &str| row.get(name).ok_or(Refusal::Malformed);
@@ -217,31 +224,31 @@ impl<'row> Envelope<'row> {
         Ok(Self { row, wrapped_key, contents, hmac, digest: digest_of(row)?, form })
     }
 
-    /// The data key as KMS wrapped it.
+    /// Returns the wrapped key.
     #[must_use]
     pub fn wrapped_key(&self) -> &[u8] {
         &self.wrapped_key
     }
 
-    /// Whether the row carries a seal. Says nothing of whether the seal holds.
+    /// Returns whether the row has a seal. The seal may be invalid.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.form.is_none()
     }
 
-    /// Verifies the whole row in constant time, then decrypts.
+    /// Verifies the whole row in constant time, then decrypts it.
     ///
-    /// A legacy row that credstash and rucredstash may have written, and that is text for both, is
-    /// read as credstash's: nothing is written that could not be taken back.
+    /// A legacy row that credstash or rucredstash may have written, and that both read as text, is
+    /// read as credstash's. Reading changes nothing, so an error here can be corrected later.
     ///
     /// # Errors
-    /// [`Refusal::Integrity`] where the seal or the MAC is not the one that `key` gives, or where
-    /// `contents` was changed between S and B; [`Refusal::Ambiguous`] where credstash's reading is
-    /// not text, and rucredstash's is so short that it may be text by chance.
+    /// [`Refusal::Integrity`] if the seal or the MAC does not match `key`, or if `contents` was
+    /// changed between S and B. [`Refusal::Ambiguous`] if credstash's reading is not text, and
+    /// rucredstash's is so short that it may be text by chance.
     pub fn open(self, key: &DataKey) -> Result<Opened, Refusal> {
         let Some(form) = self.form else {
             let mut contents = self.verified(key)?;
-            reading::crypt(key, &mut contents);
+            reading::apply_keystream(key, &mut contents);
             return Ok(Opened { secret: Secret::new(contents), dialect: None });
         };
         let (dialect, secret) = match reading::read(key, self.verified(key)?, form)? {
@@ -255,22 +262,24 @@ impl<'row> Envelope<'row> {
         Ok(Opened { secret, dialect: Some(dialect) })
     }
 
-    /// Verifies the MAC of a legacy row in constant time, then says what it needs for a seal.
-    /// Nothing is guessed: `dialect` is what its owner says it is. It decides where two readings
-    /// are possible, and never against the row.
+    /// Verifies the MAC of a legacy row in constant time, and returns what the row needs before it
+    /// can be sealed.
+    ///
+    /// `dialect` is a hint from the owner. It decides if two readings are possible, and never
+    /// against what the row shows. Without it, nothing is guessed.
     ///
     /// # Errors
-    /// [`Refusal::Integrity`] where the MAC is not the one that `key` gives, or where `contents` was
-    /// changed between S and B.
+    /// [`Refusal::Integrity`] if the MAC does not match `key`, or if `contents` was changed between
+    /// S and B.
     pub fn examine(self, key: &DataKey, dialect: Option<Dialect>) -> Result<Examined, Refusal> {
         use Dialect::{Credstash, RucredstashLe32};
         let Some(form) = self.form else { return Ok(Examined::Contradicted) };
         let is_kept = self.digest.is_kept();
         let reading = reading::read(key, self.verified(key)?, form)?;
         let hinted = matches!(reading, Reading::Either { .. });
-        let (whose, secret) = match (reading, dialect) {
-            (Reading::One(whose, secret), None) => (whose, secret),
-            (Reading::One(whose, secret), Some(dialect)) if whose == dialect => (whose, secret),
+        let (found, secret) = match (reading, dialect) {
+            (Reading::One(found, secret), None) => (found, secret),
+            (Reading::One(found, secret), Some(dialect)) if found == dialect => (found, secret),
             (Reading::Same(secret), None | Some(Credstash | RucredstashLe32)) => {
                 (Credstash, secret)
             }
@@ -281,17 +290,17 @@ impl<'row> Envelope<'row> {
             }
             _ => return Ok(Examined::Contradicted),
         };
-        // What the hint alone decided gets a data key of its own, too, so that the row as it was is
-        // kept: the hint may be wrong.
-        let as_it_is = whose == Credstash && is_kept && !hinted;
+        // If only the hint decided, use a new data key as well, so that the original row is kept:
+        // the hint may be wrong.
+        let as_it_is = found == Credstash && is_kept && !hinted;
         Ok(if as_it_is { Examined::AsItIs(secret) } else { Examined::Anew(secret) })
     }
 
-    /// The ciphertext, once its MAC and the seal, if there is one, have been verified.
+    /// Returns the ciphertext after verifying its MAC and, if there is one, the seal.
     fn verified(self, key: &DataKey) -> Result<Vec<u8>, Refusal> {
         let expected = hex::encode(self.digest.mac(key, &self.contents)?);
-        // Compared as text, so a MAC that is longer or shorter is refused. Coffer writes lower
-        // case; upper case is accepted from other clients only.
+        // Compare as text, so that a longer or shorter MAC is refused. Coffer writes lower case;
+        // upper case is accepted only from other clients.
         let mut genuine = if self.is_sealed() {
             expected.as_bytes().ct_eq(self.hmac)
         } else {
@@ -307,7 +316,7 @@ impl<'row> Envelope<'row> {
     }
 }
 
-/// HMAC-SHA256 over [`canonical`] under the sealing key.
+/// Computes the seal: HMAC-SHA256 over [`canonical`], under the sealing key.
 fn seal_of(key: &DataKey, row: &Row) -> Result<[u8; 32], Refusal> {
     let covered = row.iter().filter(|(name, _)| !UNSEALED.contains(&name.as_str()));
     let message = canonical(covered).ok_or(Refusal::Malformed)?;
@@ -322,7 +331,7 @@ fn seal_of(key: &DataKey, row: &Row) -> Result<[u8; 32], Refusal> {
     Ok(hmac.chain_update(message).finalize().into_bytes().into())
 }
 
-/// The digest of a row's MAC. A row without one has credstash's default.
+/// Returns the digest of a row's MAC. A row without `digest` has credstash's default.
 fn digest_of(row: &Row) -> Result<Digest, Refusal> {
     match row.get("digest") {
         None => Ok(Digest::Sha256),
@@ -331,7 +340,7 @@ fn digest_of(row: &Row) -> Result<Digest, Refusal> {
     }
 }
 
-/// Decodes base64. ASCII white space is skipped, as Python's decoder does: Ruby's encoder breaks
+/// Decodes base64. It skips ASCII white space, as Python's decoder does: Ruby's encoder breaks
 /// lines after 60 characters, MIME's after 76.
 fn decode(text: &str) -> Result<Vec<u8>, Refusal> {
     let is_space = |byte: u8| byte.is_ascii_whitespace() || byte == b'\x0b';
@@ -342,4 +351,17 @@ fn decode(text: &str) -> Result<Vec<u8>, Refusal> {
         BASE64_STANDARD.decode(text)
     };
     decoded.map_err(|_| Refusal::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dialect_is_parsed_from_the_name_that_is_shown() {
+        for dialect in [Dialect::Credstash, Dialect::CredentialsHaskell, Dialect::RucredstashLe32] {
+            assert_eq!(dialect.as_str().parse(), Ok(dialect));
+        }
+        assert_eq!("nodecredstash".parse::<Dialect>(), Err(()));
+    }
 }

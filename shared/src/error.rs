@@ -1,130 +1,136 @@
-//! The one error of the crate, in words of what the caller can do about it, and the one place
-//! where it becomes a code and a status.
+//! The error type of the crate, and the mapping from each error to its code and HTTP status.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 
-/// Why an operation was not done. `Display` is the message for the caller: it says what to do
-/// next and never repeats input. What only the operator should see is the source.
+/// Why an operation failed.
+///
+/// `Display` is the message for the caller: it says what is wrong and what to do, and never repeats
+/// input. `source` is only for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request breaks a rule.
+    /// The request violates a rule.
     #[error("{0}")]
     Invalid(Cow<'static, str>),
-    /// What was sent, or what is stored, cannot be read at all.
+    /// The request, or a stored row, cannot be parsed.
     #[error("{0}")]
     Malformed(Cow<'static, str>),
-    /// It is not for this caller: the encryption context is not the one that the secret was put
-    /// with, or the stack does not allow it.
+    /// The caller may not do this: the encryption context does not match, or the stack does not
+    /// allow it.
     #[error("{0}")]
     Forbidden(Cow<'static, str>),
     /// There is no such secret, version, revision or stage.
     #[error("{0}")]
     NotFound(Cow<'static, str>),
-    /// There is one already.
+    /// The secret or version exists already, or conflicts with one that does.
     #[error("{0}")]
     Exists(Cow<'static, str>),
-    /// It was there, and its time is over.
-    #[error("This version has expired. Put a new one, or ask for another version.")]
+    /// The version has expired.
+    #[error("This version has expired. Put a new version, or request another one.")]
     Expired,
-    /// It does not fit.
+    /// The value or the request is too large.
     #[error("{0}")]
     TooLarge(Cow<'static, str>),
-    /// What is stored is not what was sealed. Which check failed is nobody's business.
+    /// The stored row is not what was sealed. The message does not say which check failed.
     #[error(
-        "This version failed its integrity check and was not opened: its row was altered, moved \
-         or damaged. Restore the row from a backup, or put the secret anew."
+        "This version failed its integrity check and was not opened: its row was altered, moved or \
+         damaged. Restore the row from a backup, or put the secret again."
     )]
     Integrity,
-    /// The data key was wrapped by another KMS key than the stack's.
+    /// A KMS key other than the stack's wrapped the data key.
     #[error(
-        "The data key of this version was wrapped by another KMS key than this stack's. If the \
-         table was adopted, ask the stack's operator to adopt its key with it; if not, the row was \
-         altered."
+        "The data key of this version was wrapped by a KMS key other than this stack's. If the \
+         table was adopted, ask the operator of the stack to adopt its key as well. Otherwise the \
+         row was altered: restore it from a backup."
     )]
     Foreign,
-    /// What the ledger says of a name cannot be read, so nothing can follow it.
+    /// The ledger's rows about this name cannot be read, so no event can follow them.
     #[error(
         "The ledger's record of this name cannot be read, so nothing can be added to it. Ask the \
-         stack's operator to verify its history and to restore its entries from a backup."
+         operator of the stack to verify the history of the name and to restore its events from a \
+         backup."
     )]
     Unreadable,
-    /// The name was renewed by another at the same moment.
-    #[error("This name was renewed by another request at the same moment. List its versions.")]
+    /// Another request renewed the name at the same time.
+    #[error(
+        "Another request renewed this name at the same time. List its versions to see the new one."
+    )]
     Renewed,
     /// The rotation policy belongs to an earlier life of the name.
     #[error(
         "The rotation policy of this name is suspended: the secret that it was put for was deleted \
-         or has expired. Put the policy again once the name has a value that it may replace."
+         or has expired. Put the policy again when the name has a value that the policy may \
+         replace."
     )]
     Suspended,
-    /// The version carries no seal, and this stack opens sealed versions only.
+    /// The version has no seal, and this stack opens only sealed versions.
     #[error(
-        "This version carries no seal, and this stack refuses legacy rows. Rotate the name with \
-         action reseal, put the secret anew, or deploy with LegacyItems=read."
+        "This version has no seal, and this stack refuses legacy rows. Rotate the name with action \
+         reseal, put the secret again, or deploy the stack with LegacyItems=read."
     )]
     Unsealed,
-    /// Several secrets were asked for together, and these are not given; so none is.
-    #[error("{}", told(.0))]
+    /// Some of several requested secrets failed, so the whole request failed.
+    #[error("{}", messages(.0))]
     Several(Vec<Group>),
-    /// AWS could not or would not do its part; `source` says which part, for the operator.
+    /// A call to AWS failed.
     #[error("{message}")]
     Unavailable {
-        /// What the caller can do about it.
+        /// What the caller can do.
         message: Cow<'static, str>,
-        /// The call that failed.
+        /// The call that failed, for the operator.
         source: Box<dyn StdError + Send + Sync>,
     },
 }
 
-/// What went wrong in the same way with some of several secrets.
+/// The same error for some of several secrets.
 #[derive(Debug)]
 pub struct Group {
-    /// What went wrong.
+    /// The error.
     pub error: Box<Error>,
-    /// The names of the secrets as they are stored, or their places in the request: never what a
+    /// The names of the secrets as they are stored, or their places in the request; never what a
     /// caller sent.
     pub names: Vec<String>,
 }
 
-/// The messages, each with the names it is about.
-fn told(groups: &[Group]) -> String {
-    const NAMED: usize = 100;
+/// Returns the messages, each with the names that it is about.
+fn messages(groups: &[Group]) -> String {
+    const MAX_NAMES: usize = 100;
     let about = |group: &Group| {
         let named: Vec<_> =
-            group.names.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
-        let more = match group.names.len().saturating_sub(NAMED) {
+            group.names.iter().take(MAX_NAMES).map(|name| format!("{name:?}")).collect();
+        let more = match group.names.len().saturating_sub(MAX_NAMES) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        format!("{} This is about {}{more}.", group.error, named.join(", "))
+        format!("{} Affected: {}{more}.", group.error, named.join(", "))
     };
     groups.iter().map(about).collect::<Vec<_>>().join(" ")
 }
 
-/// How an [`Error`] looks on the wire: an HTTP status and a code that stay the same.
+/// The code of an [`Error`] in responses: an HTTP status and a name. Both are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
     /// The HTTP status.
     pub status: u16,
-    /// `code` in an HTTP body, `errorType` of a function error.
+    /// The `code` in an HTTP body, and the `errorType` of a function error.
     pub name: &'static str,
 }
 
 impl Error {
-    /// A request that breaks a rule; `message` names the rule.
+    /// Returns the error for a request that violates a rule. `message` names the rule.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid(message.into())
     }
 
+    /// Returns the error for a failed random number generator.
     pub(crate) fn no_randomness(source: impl StdError + Send + Sync + 'static) -> Self {
         Self::Unavailable {
-            message: "The operating system has no random numbers to give. Try again.".into(),
+            message: "The operating system provides no random numbers. Try again.".into(),
             source: Box::new(source),
         }
     }
 
-    /// The same error, about one entry of the list that a request carries under `list`.
+    /// Returns the same error, about the entry at index `place` of the request's list `list`.
     #[must_use]
     pub fn in_entry(self, list: &str, place: usize) -> Self {
         match self {
@@ -134,25 +140,25 @@ impl Error {
         }
     }
 
-    /// More secrets than one transaction can write.
+    /// Returns the error for more secrets than one transaction can write.
     pub(crate) fn too_many_secrets() -> Self {
         Self::TooLarge(
-            "At most 50 secrets are put at once, 49 with a `token`: that is DynamoDB's limit. \
-             Put the others in another request."
+            "At most 50 secrets can be put in one request, or 49 with a `token`, because DynamoDB \
+             limits transactions. Put the others in another request."
                 .into(),
         )
     }
 
-    /// The secrets it is about, if it is about several.
+    /// Returns the names of the secrets that the error is about, if it is about several.
     #[must_use]
     pub fn names(&self) -> Option<String> {
-        const NAMED: usize = 20;
+        const MAX_NAMES: usize = 20;
         let Self::Several(groups) = self else { return None };
-        let names: Vec<_> = groups.iter().flat_map(|group| &group.names).take(NAMED).collect();
+        let names: Vec<_> = groups.iter().flat_map(|group| &group.names).take(MAX_NAMES).collect();
         Some(format!("{names:?}"))
     }
 
-    /// What only the operator should see of it.
+    /// Returns the cause, which only the operator should see.
     #[must_use]
     pub fn detail(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
@@ -161,8 +167,10 @@ impl Error {
         }
     }
 
-    /// What went wrong with each of several secrets, by their names. It has the code of what is
-    /// worst: what AWS did not do, then what the operator must mend, then what the caller can.
+    /// Returns one error for the errors of several secrets, by their names.
+    ///
+    /// It has the code of the most severe one: failures of AWS come first, then what the operator
+    /// must fix, then what the caller can fix.
     #[must_use]
     pub fn several(failed: impl IntoIterator<Item = (String, Self)>) -> Self {
         let mut groups: Vec<Group> = Vec::new();
@@ -177,7 +185,7 @@ impl Error {
         Self::Several(groups)
     }
 
-    /// The code and status of this error.
+    /// Returns the code and HTTP status of this error.
     #[must_use]
     pub fn code(&self) -> Code {
         let (status, name) = match self {
@@ -205,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_has_its_code_and_status_and_says_what_to_do() {
+    fn every_error_has_a_code_and_a_status() {
         let text = || Cow::Borrowed("Do this.");
         let unavailable = Error::Unavailable { message: text(), source: "inside".into() };
         for (error, name, status) in [
@@ -232,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn several_errors_are_one_with_the_names_of_each() {
+    fn errors_of_several_secrets_become_one_that_names_them() {
         let failed = [("a", Error::Expired), ("b\n", Error::Integrity), ("c", Error::Expired)];
         let error = Error::several(failed.map(|(name, error)| (name.to_owned(), error)));
         assert_eq!(error.code().name, "Integrity");
-        let told = error.to_string();
-        assert!(told.contains(r#"This is about "a", "c"."#), "{told}");
-        assert!(told.contains(r#"This is about "b\n"."#), "{told}");
+        let message = error.to_string();
+        assert!(message.contains(r#"Affected: "a", "c"."#), "{message}");
+        assert!(message.contains(r#"Affected: "b\n"."#), "{message}");
         let many = (0..250).map(|number| (number.to_string(), Error::Expired));
         assert!(Error::several(many).to_string().contains("\"99\" and 150 more."));
         let error = Error::Unavailable { message: "Try again.".into(), source: "inside".into() };
@@ -247,10 +255,10 @@ mod tests {
     }
 
     #[test]
-    fn an_error_about_an_entry_names_its_place_once() {
-        let told = r#"Do this. This is about "secrets[37]"."#;
+    fn an_error_about_an_entry_shows_its_place_once() {
+        let expected = r#"Do this. Affected: "secrets[37]"."#;
         let error = Error::invalid("Do this.").in_entry("secrets", 37);
-        assert_eq!((error.code().name, &*error.to_string()), ("Invalid", told));
-        assert_eq!(error.in_entry("other", 1).to_string(), told);
+        assert_eq!((error.code().name, &*error.to_string()), ("Invalid", expected));
+        assert_eq!(error.in_entry("other", 1).to_string(), expected);
     }
 }

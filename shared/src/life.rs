@@ -1,60 +1,22 @@
-//! The life of a name: it begins when a version is put while none is live, and it ends when no
+//! The life of a name. It begins when a version is put while no version is live, and ends when no
 //! version is live any more. A rotation policy belongs to one life. Pure functions.
 //!
-//! The chain of a name's events records which event began the current life and which row is the
-//! newest version. Other clients put and delete without writing events, and DynamoDB removes
-//! expired rows. Both show because the recorded row is gone.
+//! The chain of a name records which event began the current life and which row is the newest
+//! version. Other clients put and delete without writing events, and DynamoDB removes expired rows.
+//! Both are detected because the recorded row is gone.
 
 use crate::chain::{Newest, State, Tail};
-use crate::digest;
 use crate::moment::Moment;
 use crate::name::Label;
 use crate::row::{Attribute, Row};
 
-/// The identity of a row: `VERSION#HASH`, where HASH is the first 16 hexadecimal digits of SHA-256
-/// over the version and the MAC's text in lower case, each with its length before it. Rewrapping
-/// the data key, deleting and restoring do not change it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity(String);
+pub use crate::row::Identity;
 
-impl Identity {
-    /// Computes the identity of a row; `None` if it has no version, which no table allows.
-    #[must_use]
-    pub fn of(row: &Row) -> Option<Self> {
-        let version = row.get("version")?.text()?;
-        let mac = match row.get("hmac") {
-            Some(Attribute::Text(text)) => text.as_bytes(),
-            Some(Attribute::Bytes(bytes)) => bytes,
-            _ => &[],
-        };
-        let hash = digest::of_parts([version.as_bytes(), &mac.to_ascii_lowercase()]);
-        let hash = hex::encode(hash.get(..8).unwrap_or_default());
-        Some(Self(format!("{version}#{hash}")))
-    }
-
-    /// Takes an identity from the ledger as it is.
-    #[must_use]
-    pub fn stored(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The identity as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The version of the row, as the table has it.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        self.0.rsplit_once('#').map_or(self.0.as_str(), |(version, _)| version)
-    }
-}
-
-/// A live version of a name, usually the highest: what is needed to judge the life of the name.
+/// A live version of a name, usually the highest, with what is needed to judge the life of the
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Top {
-    /// Its version.
+    /// The version.
     pub label: Label,
     /// The identity of its row.
     pub identity: Identity,
@@ -62,7 +24,7 @@ pub struct Top {
 }
 
 impl Top {
-    /// Reads a row; `None` if it has no version, which no table allows.
+    /// Reads a row. `None` if it has no version, which no table allows.
     #[must_use]
     pub fn of(row: &Row) -> Option<Self> {
         let expires_at = row.get("expires_at").and_then(Attribute::integer);
@@ -73,35 +35,36 @@ impl Top {
         })
     }
 
-    /// Whether it has expired at `now`. The row may still be in the table.
+    /// Returns whether the version has expired at `now`. Its row may still be in the table.
     #[must_use]
     pub fn has_expired(&self, now: Moment) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
 }
 
-/// Whether the life of a name goes on.
+/// Whether the current life of a name continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on.
+    /// The life continues.
     GoesOn,
-    /// It is over. The next put begins another.
+    /// The life has ended. The next put begins a new one.
     Over,
-    /// It goes on if this row, below the highest, is still live: another client put newer
+    /// The life continues if this row, below the highest, is still live: another client put newer
     /// versions.
     IfLive(Identity),
 }
 
-/// Judges the life of a name by the end of its chain and its highest live version.
+/// Returns whether the current life of a name continues, judged by the end of its chain and its
+/// highest live version.
 #[must_use]
 pub fn judge(tail: &Tail, top: Option<&Top>, now: Moment) -> Verdict {
     let Some(top) = top.filter(|top| !top.has_expired(now)) else { return Verdict::Over };
-    // A client that writes no events has put what is live now.
+    // A client that writes no events has put the version that is live now.
     if tail.state == State::Deleted {
         return Verdict::Over;
     }
     match &tail.newest {
-        // All events are older than the attribute.
+        // All events were written before events had this attribute.
         None => Verdict::GoesOn,
         Some(newest) if *newest == top.identity => Verdict::GoesOn,
         Some(newest) if top.label.as_str() > newest.version() => Verdict::IfLive(newest.clone()),
@@ -109,8 +72,8 @@ pub fn judge(tail: &Tail, top: Option<&Top>, now: Moment) -> Verdict {
     }
 }
 
-/// Whether the version that the last event tells of is missing although nothing ended the life: a
-/// transaction may have been seen in part.
+/// Returns whether the version that the last event records is missing although nothing ended the
+/// life. A transaction may have been read in part, so read again.
 #[must_use]
 pub fn may_be_partial(tail: &Tail, top: Option<&Top>, now: Moment) -> bool {
     tail.state != State::Deleted
@@ -119,7 +82,8 @@ pub fn may_be_partial(tail: &Tail, top: Option<&Top>, now: Moment) -> bool {
         && judge(tail, top, now) == Verdict::Over
 }
 
-/// The state of a name after a put: unchanged if its life goes on, otherwise that of a new life.
+/// Returns the state of a name after a put: unchanged if its life continues, otherwise that of a
+/// new life.
 #[must_use]
 pub fn state_after_put(tail: &Tail, goes_on: bool) -> State {
     match tail.state {
@@ -130,9 +94,11 @@ pub fn state_after_put(tail: &Tail, goes_on: bool) -> State {
     }
 }
 
-/// The newest version after a delete: `deleted` are the rows that it removes, `left` is the highest
-/// row that remains. The record changes only if the recorded row is removed. Otherwise a delete of
-/// somebody else's row would make their other rows part of an old life.
+/// Returns the newest version after a delete. `deleted` are the rows that it removes, `left` is the
+/// highest row that remains.
+///
+/// The record changes only if the recorded row is removed. Otherwise, deleting a row of another
+/// client would make its other rows part of an old life.
 #[must_use]
 pub fn newest_after_delete(tail: &Tail, deleted: &[Identity], left: Option<&Top>) -> Newest {
     let known = tail.newest.as_ref();
@@ -144,18 +110,19 @@ pub fn newest_after_delete(tail: &Tail, deleted: &[Identity], left: Option<&Top>
     }
 }
 
-/// The life that a deleted version belongs to: `recorded` with it, or else by the `sequence` of the
-/// event that deleted it. `None` for a life before the current one that is not known.
+/// Returns the life that a deleted version belongs to: `recorded` if the version has it, otherwise
+/// by the `sequence` of the event that deleted it. `None` for an unknown earlier life.
 #[must_use]
 pub fn life_of_deleted(tail: &Tail, recorded: Option<u64>, sequence: u64) -> Option<u64> {
     recorded.or_else(|| (sequence > tail.life).then_some(tail.life))
 }
 
-/// The state and the newest version after a restore: `restored` is the highest row that comes back,
-/// with the life that it belongs to, `top` the highest that was live before. If nothing is live, a
-/// restore resumes the life of what comes back, so that a policy of another life does not apply to
-/// it. If another client has put a deleted name, that began another life, and this event is the
-/// first to record it.
+/// Returns the state and the newest version after a restore. `restored` is the highest restored row
+/// and the life that it belongs to. `top` is the highest version that was live before.
+///
+/// If nothing is live, a restore resumes the life of the restored rows, so that a policy of another
+/// life does not apply to them. If another client put a deleted name again, that began another
+/// life, and this event is the first to record it.
 #[must_use]
 pub fn after_restore(
     tail: &Tail,
@@ -170,13 +137,14 @@ pub fn after_restore(
             let row = restored.map(|(row, _)| row).filter(above).unwrap_or(&top.identity);
             (State::Anew, Newest::Begins(row.clone()))
         }
-        // If it becomes the highest, it is above the recorded row, as if another client had put
-        // it: the life goes on while the recorded row is live.
+        // If it becomes the highest, it is above the recorded row, as if another client had put it:
+        // the life continues while the recorded row is live.
         _ => (tail.state, Newest::Kept),
     }
 }
 
-/// The newest version after live rows are rewritten: `changed` has each row before and after.
+/// Returns the newest version after live rows are rewritten. `changed` has each row before and
+/// after.
 #[must_use]
 pub fn newest_after_rewrite<'a>(
     tail: &Tail,
@@ -217,41 +185,24 @@ mod tests {
     }
 
     #[test]
-    fn the_spelling_of_a_mac_does_not_change_an_identity() {
-        let one = Identity::of(&row("1", mac("ab12"))).unwrap();
-        assert_eq!(one.version(), "1");
-        assert_eq!(one.as_str().len(), "1#".len() + 16);
-        let bytes = Attribute::Bytes(b"ab12".to_vec());
-        for same in [mac("AB12"), bytes] {
-            assert_eq!(Identity::of(&row("1", same)), Some(one.clone()));
-        }
-        for other in [row("2", mac("ab12")), row("1", mac("ab13")), row("1", Attribute::Foreign)] {
-            assert_ne!(Identity::of(&other), Some(one.clone()));
-        }
-        assert_eq!(Identity::of(&Row::new()), None);
-        let odd = Identity::of(&row("a#b", mac("ab12"))).unwrap();
-        assert_eq!(Identity::stored(odd.as_str()).version(), "a#b");
-    }
-
-    #[test]
-    fn a_life_goes_on_while_its_newest_row_is_live() {
+    fn a_life_continues_while_its_newest_row_is_live() {
         let (first, second) = (top(1, "a"), top(2, "b"));
         let judge = |tail: &Tail, top: Option<&Top>| judge(tail, top, at(100));
         assert_eq!(judge(&live(Some(&second)), Some(&second)), Verdict::GoesOn);
         // Nothing is recorded.
         assert_eq!(judge(&live(None), Some(&second)), Verdict::GoesOn);
-        // Another client put the second version, and the first may still be there.
+        // Another client put the second version, and the first may still be live.
         let below = Verdict::IfLive(first.identity.clone());
         assert_eq!(judge(&live(Some(&first)), Some(&second)), below);
     }
 
     #[test]
-    fn a_life_is_over_once_its_newest_row_is_gone() {
+    fn a_life_ends_when_its_newest_row_is_gone() {
         let (first, second) = (top(1, "a"), top(2, "b"));
         let judge = |tail: &Tail, top: Option<&Top>| judge(tail, top, at(100));
         assert_eq!(judge(&Tail::default(), None), Verdict::Over);
         assert_eq!(judge(&live(Some(&first)), None), Verdict::Over);
-        // Other clients count from 1 after a delete.
+        // Other clients count from 1 again after a delete.
         assert_eq!(judge(&live(Some(&first)), Some(&top(1, "theirs"))), Verdict::Over);
         assert_eq!(judge(&live(Some(&second)), Some(&first)), Verdict::Over);
         let deleted = Tail::standing(State::Deleted, 1, None);
@@ -259,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_is_over_in_the_second_in_which_its_newest_row_expires() {
+    fn a_life_ends_in_the_second_in_which_its_newest_row_expires() {
         let mut row = row("1", mac("a"));
         row.insert("expires_at".to_owned(), Attribute::Number("100".to_owned()));
         let expiring = Top::of(&row).unwrap();
@@ -269,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_its_event_shows_first_is_looked_for_again() {
+    fn a_recorded_version_that_is_missing_is_read_again() {
         let (first, second) = (top(1, "a"), top(2, "b"));
         let partial = |tail: &Tail, top: Option<&Top>| may_be_partial(tail, top, at(100));
         assert!(partial(&live(Some(&second)), Some(&first)));
@@ -299,7 +250,7 @@ mod tests {
         let left = Newest::Is(first.identity.clone());
         assert_eq!(newest_after_delete(&live(Some(&second)), &deleted, Some(&first)), left);
         assert_eq!(newest_after_delete(&live(None), &deleted, Some(&first)), left);
-        // What is live may belong to another life.
+        // The live version may belong to another life.
         let theirs = live(Some(&top(1, "ours")));
         assert_eq!(newest_after_delete(&theirs, &deleted, Some(&first)), Newest::Kept);
         assert_eq!(newest_after_delete(&live(Some(&second)), &deleted, None), Newest::Kept);
@@ -309,13 +260,13 @@ mod tests {
     fn a_restore_resumes_the_life_that_a_delete_ended() {
         let (first, second) = (top(1, "a"), top(2, "b"));
         let deleted = Tail::standing(State::Deleted, 2, None);
-        // Whatever life comes back is the one that goes on: an earlier owner's, too.
+        // The life of the restored version continues, even one of an earlier owner.
         for life in [1, 2] {
             let resumes = Newest::Resumes(second.identity.clone(), life);
             let stands = after_restore(&deleted, Some((&second.identity, Some(life))), None);
             assert_eq!(stands, (State::Live, resumes));
         }
-        // One that is not known is none that a policy may have been put in.
+        // An unknown life cannot be one in which a policy was put.
         let begins = Newest::Begins(second.identity.clone());
         let stands = after_restore(&deleted, Some((&second.identity, None)), None);
         assert_eq!(stands, (State::Anew, begins));
@@ -327,7 +278,7 @@ mod tests {
             let stands = after_restore(&deleted, restored, Some(theirs));
             assert_eq!(stands, (State::Anew, begins));
         }
-        // A single version, to a name that is there.
+        // A single version, restored to a live name.
         for state in [State::Live, State::Anew] {
             let tail = Tail::standing(state, 1, Some(first.identity.clone()));
             let stands = after_restore(&tail, Some((&second.identity, Some(1))), Some(&first));
@@ -345,7 +296,7 @@ mod tests {
         assert_eq!(life_of_deleted(&tail, Some(3), 4), Some(3));
         assert_eq!(life_of_deleted(&tail, None, 6), Some(5));
         assert_eq!(life_of_deleted(&tail, None, 4), None);
-        // Older than the attribute.
+        // Written before events had this attribute.
         assert_eq!(life_of_deleted(&Tail::standing(State::Deleted, 0, None), None, 4), Some(0));
     }
 
@@ -359,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_rewritten_stays_the_newest() {
+    fn a_rewritten_row_stays_the_newest() {
         let (old, new) = (row("1", mac("md5")), row("1", mac("sha256")));
         let tail = live(Some(&Top::of(&old).unwrap()));
         let is = Newest::Is(Identity::of(&new).unwrap());

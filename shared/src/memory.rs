@@ -1,10 +1,10 @@
-//! The allocator of every process that links this crate: it overwrites with zeros what is freed,
-//! and what is left behind when a buffer grows.
+//! The global allocator, which wipes memory: it overwrites freed memory with zeros, and the old
+//! memory when a buffer grows.
 //!
-//! Secrets have types of their own that wipe them ([`crate::secret`]). Between these and the
-//! network lie buffers that nobody here can reach: those of serde, of the Lambda runtime, of the
-//! SDK, of HTTP and of TLS. All of them come from the allocator, so they are wiped here. What is
-//! not freed is not wiped: a connection that is kept alive keeps its read buffers.
+//! Secrets have types that wipe them ([`crate::secret`]). Between these types and the network are
+//! buffers that this crate cannot reach: those of serde, the Lambda runtime, the SDK, HTTP and TLS.
+//! All of them come from this allocator, so they are wiped too. Memory that is not freed is not
+//! wiped: a connection that is kept alive keeps its read buffers.
 
 use std::alloc::System;
 

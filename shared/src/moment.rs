@@ -1,40 +1,40 @@
-//! A point in time as rows keep it, whole unix seconds, and as answers show it, RFC 3339.
+//! Timestamps: whole Unix seconds in rows, RFC 3339 in responses.
 
 use std::fmt;
 
 use jiff::Timestamp;
 
-/// Whole seconds since 1970-01-01T00:00:00Z, up to the end of the year 9999.
+/// A timestamp in whole seconds, from 1970-01-01T00:00:00Z to the end of the year 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Timestamp);
 
 impl Moment {
-    /// The present second.
+    /// Returns the current time.
     #[must_use]
     pub fn now() -> Self {
         let now = Timestamp::now();
         Self::from_unix(now.as_second()).unwrap_or(Self(now))
     }
 
-    /// `None` outside what RFC 3339 can show.
+    /// Returns the timestamp with these Unix seconds; `None` outside the range of RFC 3339.
     #[must_use]
     pub fn from_unix(seconds: i64) -> Option<Self> {
         Timestamp::from_second(seconds).ok().filter(|_| seconds >= 0).map(Self)
     }
 
-    /// Reads RFC 3339, with any offset; fractions of a second are dropped.
+    /// Parses RFC 3339 with any offset. Fractions of a second are dropped.
     #[must_use]
     pub fn from_rfc3339(text: &str) -> Option<Self> {
         Self::from_unix(text.parse::<Timestamp>().ok()?.as_second())
     }
 
-    /// Whole unix seconds.
+    /// Returns the Unix seconds.
     #[must_use]
     pub fn unix(self) -> i64 {
         self.0.as_second()
     }
 
-    /// This moment and `seconds` more, if there is such a time.
+    /// Returns the timestamp `seconds` later; `None` if it is out of range.
     #[must_use]
     pub fn after(self, seconds: u64) -> Option<Self> {
         Self::from_unix(self.unix().checked_add(i64::try_from(seconds).ok()?)?)
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc_3339_both_ways() {
+    fn rfc_3339_is_parsed_and_shown() {
         let moment = Moment::from_rfc3339("2026-02-03T04:05:06.789+01:00").unwrap();
         assert_eq!(moment.to_string(), "2026-02-03T03:05:06Z");
         assert_eq!(Moment::from_unix(moment.unix()), Some(moment));

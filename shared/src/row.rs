@@ -1,31 +1,35 @@
-//! A row of the table as names and values, free of any client's types, and its canonical bytes.
+//! Rows as attribute names and values, independent of the AWS SDK, and their canonical encoding.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use identity::Identity;
+
+mod identity;
 
 /// The attributes of one row, sorted by name.
 pub type Row = BTreeMap<String, Attribute>;
 
-/// The value of an attribute, as far as rows of secrets have them.
+/// The value of an attribute, of one of the types that Coffer uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attribute {
     /// DynamoDB's S.
     Text(String),
-    /// DynamoDB's N, in the decimal form that DynamoDB answers.
+    /// DynamoDB's N, in the decimal form that DynamoDB returns.
     Number(String),
     /// DynamoDB's B.
     Bytes(Vec<u8>),
     /// DynamoDB's BOOL.
     Flag(bool),
-    /// DynamoDB's M, of S alone.
+    /// DynamoDB's M, with values of type S only.
     Map(BTreeMap<String, String>),
-    /// DynamoDB's SS. Entries of the ledger have one, rows of secrets none.
+    /// DynamoDB's SS. Rows of the ledger have sets; rows of secrets do not.
     Set(BTreeSet<String>),
-    /// Any other type. No row that Coffer writes has one, and a sealed row that has is refused.
+    /// Any other type. Coffer never writes one, and refuses a sealed row that has one.
     Foreign,
 }
 
 impl Attribute {
-    /// The text, if it is text.
+    /// Returns the text, if it is text.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -34,7 +38,7 @@ impl Attribute {
         }
     }
 
-    /// The whole number, if it is one.
+    /// Returns the whole number, if it is one.
     #[must_use]
     pub fn integer(&self) -> Option<i64> {
         match self {
@@ -43,7 +47,7 @@ impl Attribute {
         }
     }
 
-    /// The bytes, if they are bytes.
+    /// Returns the bytes, if they are bytes.
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
@@ -52,13 +56,13 @@ impl Attribute {
         }
     }
 
-    /// Whether it is a flag that is set.
+    /// Returns whether it is a flag with the value true.
     #[must_use]
     pub fn is_set(&self) -> bool {
         matches!(self, Self::Flag(true))
     }
 
-    /// The members, if it is a set of text.
+    /// Returns the members, if it is a set of text.
     #[must_use]
     pub fn members(&self) -> Option<&BTreeSet<String>> {
         match self {
@@ -67,7 +71,7 @@ impl Attribute {
         }
     }
 
-    /// The pairs, if it is a map of text.
+    /// Returns the pairs, if it is a map of text.
     #[must_use]
     pub fn map(&self) -> Option<&BTreeMap<String, String>> {
         match self {
@@ -77,16 +81,27 @@ impl Attribute {
     }
 }
 
-/// The bytes that a seal authenticates, and that the hash of a ledger's entry is of: each attribute in the order of its name as
+/// Returns the canonical encoding of a row: the bytes that a seal authenticates and that the hash
+/// of an event covers. `None` for a row with an attribute of an unsupported type.
+///
+/// It has each attribute, in the order of the names, as
 ///
 /// ```text
 /// length(name) ‖ name ‖ tag ‖ length(value) ‖ value
 /// ```
 ///
-/// where a length is 8 bytes, big-endian, and the tag is one ASCII byte: `S` (UTF-8), `N` (decimal
-/// digits), `B` (bytes), `?` (BOOL, one byte 0 or 1), `M` (the map's entries, in this same form),
-/// `L` (a set's members in the order of their bytes, each as length and UTF-8). Every part carries its length, so no two different rows have the same bytes. `None` for a row
-/// with an attribute of a foreign type.
+/// A length is 8 bytes, big-endian. A tag is one ASCII byte:
+///
+/// | tag | value |
+/// |---|---|
+/// | `S` | UTF-8 text |
+/// | `N` | decimal digits |
+/// | `B` | bytes |
+/// | `?` | a flag: one byte, 0 or 1 |
+/// | `M` | the entries of a map, in this same form with tag `S` |
+/// | `L` | the members of a set in the order of their bytes, each as length and UTF-8 |
+///
+/// Every part has its length, so two different rows never have the same encoding.
 #[must_use]
 pub fn canonical<'a>(
     row: impl IntoIterator<Item = (&'a String, &'a Attribute)>,
@@ -94,23 +109,23 @@ pub fn canonical<'a>(
     let mut out = Vec::new();
     for (name, attribute) in row {
         match attribute {
-            Attribute::Text(text) => entry(&mut out, name, b'S', text.as_bytes()),
-            Attribute::Number(digits) => entry(&mut out, name, b'N', digits.as_bytes()),
-            Attribute::Bytes(bytes) => entry(&mut out, name, b'B', bytes),
-            Attribute::Flag(flag) => entry(&mut out, name, b'?', &[u8::from(*flag)]),
+            Attribute::Text(text) => write_attribute(&mut out, name, b'S', text.as_bytes()),
+            Attribute::Number(digits) => write_attribute(&mut out, name, b'N', digits.as_bytes()),
+            Attribute::Bytes(bytes) => write_attribute(&mut out, name, b'B', bytes),
+            Attribute::Flag(flag) => write_attribute(&mut out, name, b'?', &[u8::from(*flag)]),
             Attribute::Map(pairs) => {
                 let mut inner = Vec::new();
                 for (key, value) in pairs {
-                    entry(&mut inner, key, b'S', value.as_bytes());
+                    write_attribute(&mut inner, key, b'S', value.as_bytes());
                 }
-                entry(&mut out, name, b'M', &inner);
+                write_attribute(&mut out, name, b'M', &inner);
             }
             Attribute::Set(members) => {
                 let mut inner = Vec::new();
                 for member in members {
-                    part(&mut inner, member.as_bytes());
+                    write_part(&mut inner, member.as_bytes());
                 }
-                entry(&mut out, name, b'L', &inner);
+                write_attribute(&mut out, name, b'L', &inner);
             }
             Attribute::Foreign => return None,
         }
@@ -118,19 +133,22 @@ pub fn canonical<'a>(
     Some(out)
 }
 
-fn entry(out: &mut Vec<u8>, name: &str, tag: u8, value: &[u8]) {
-    part(out, name.as_bytes());
+/// Appends an attribute in the form that [`canonical`] documents.
+fn write_attribute(out: &mut Vec<u8>, name: &str, tag: u8, value: &[u8]) {
+    write_part(out, name.as_bytes());
     out.push(tag);
-    part(out, value);
+    write_part(out, value);
 }
 
-fn part(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends the length of `bytes`, then `bytes`.
+fn write_part(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
     out.extend_from_slice(bytes);
 }
 
-/// The size of a row as DynamoDB counts it against its limit of [`MAX_BYTES`]: names and values in
-/// UTF-8 bytes, a number at most 21 bytes, a flag 1, a map 3 and 1 for each entry besides.
+/// Returns the size of a row in bytes, as DynamoDB counts it against [`MAX_BYTES`]: names and
+/// values in UTF-8 bytes, a number at most 21 bytes, a flag 1, a map 3 and 1 for each entry in
+/// addition.
 ///
 /// Source: AWS, "DynamoDB item sizes and formats".
 #[must_use]
@@ -153,8 +171,8 @@ pub fn size(row: &Row) -> usize {
         .sum()
 }
 
-/// What the row's entry in the local index `revision` adds to its size: DynamoDB's limit is on an
-/// item and its entries in local indexes together. The index holds keys only.
+/// Returns how many bytes the local index `revision` adds to a row. DynamoDB limits the size of an
+/// item together with its entries in local indexes. The index holds only keys.
 ///
 /// Source: AWS, "Local secondary indexes", and "Service quotas in DynamoDB".
 #[must_use]
@@ -164,20 +182,24 @@ pub fn index_size(row: &Row) -> usize {
     size(&keys.into_iter().filter_map(key).collect())
 }
 
-/// What an entry of the ledger that keeps this row takes besides: its key, when, why and until when
-/// it is there, and a byte for each attribute of a nested map. So that every version that was put can be deleted
-/// for recovery, put leaves as much room as the larger of this and [`index_size`].
+/// The bytes that the ledger adds to a deleted version that it holds: its sort key, the time and
+/// operation of the delete, the end of the recovery window, and a byte for each attribute of the
+/// nested map.
+///
+/// Put leaves room for the larger of this and [`index_size`], so that every version can be deleted
+/// with a recovery window.
 ///
 /// Source: AWS, "DynamoDB item sizes and formats".
 pub const LEDGER_BYTES: usize = 128;
 
-/// Whether a row fits in an item of the live table and in an entry of the ledger.
+/// Returns whether a row fits into an item of the table of secrets and, when deleted, into an item
+/// of the ledger.
 #[must_use]
 pub fn fits(row: &Row) -> bool {
     size(row) + index_size(row).max(LEDGER_BYTES) <= MAX_BYTES
 }
 
-/// The most bytes that DynamoDB keeps in one item: 400 KiB.
+/// The maximum size of an item in DynamoDB: 400 KiB.
 pub const MAX_BYTES: usize = 400 * 1024;
 
 #[cfg(test)]
@@ -199,7 +221,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn different_rows_have_different_bytes(
+        fn different_rows_have_different_encodings(
             a in proptest::collection::btree_map(".{0,4}", attribute(), 0..4),
             b in proptest::collection::btree_map(".{0,4}", attribute(), 0..4),
         ) {
@@ -208,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn moving_a_byte_between_name_and_value_changes_the_bytes() {
+    fn moving_a_byte_between_name_and_value_changes_the_encoding() {
         let row = |name: &str, value: &str| {
             Row::from([(name.to_owned(), Attribute::Text(value.to_owned()))])
         };
@@ -216,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_as_documented() {
+    fn the_encoding_is_as_documented() {
         let row = Row::from([("n".to_owned(), Attribute::Flag(true))]);
         let mut bytes = vec![0, 0, 0, 0, 0, 0, 0, 1, b'n', b'?', 0, 0, 0, 0, 0, 0, 0, 1];
         bytes.push(1);

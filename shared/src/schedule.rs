@@ -1,19 +1,20 @@
-//! When something is due again: `rate(...)` and `cron(...)` as EventBridge Scheduler writes and
-//! reads them.
+//! Schedules: `rate(...)` and `cron(...)` expressions with the syntax of EventBridge Scheduler.
 //!
-//! Source: AWS, EventBridge Scheduler User Guide, "Schedule types". A day of a rate is 24 hours. A
-//! cron expression is wall time: one that a clock skips when it is set forward is left out, one
-//! that comes twice when it is set back is taken once, the first time.
+//! A day of a rate is 24 hours. A cron expression is local time in its time zone: a time that does
+//! not exist because clocks are set forward is skipped, and a time that occurs twice because clocks
+//! are set back is used once, the first time.
+//!
+//! Source: AWS, EventBridge Scheduler User Guide, "Schedule types".
 
 use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
-use jiff::Timestamp;
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::TimeZone;
 
 use crate::error::Error;
 use crate::moment::Moment;
 
-/// A schedule as it was given, with the time zone it is read in.
+mod cron;
+
+/// A schedule as it was given, with its time zone.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     text: String,
@@ -23,9 +24,9 @@ pub struct Schedule {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// Every so many seconds.
+    /// A fixed interval, in seconds.
     Rate(u64),
-    /// Whenever the wall clock of a zone says so.
+    /// Local times in a time zone.
     Cron(Box<Cron>, TimeZone),
 }
 
@@ -38,106 +39,118 @@ impl PartialEq for Schedule {
 impl Eq for Schedule {}
 
 impl Schedule {
-    /// The most days between two times: ten years.
+    /// The maximum number of days between two times: ten years.
     pub const MAX_DAYS: u64 = 3650;
-    /// The most bytes that an expression or the name of a time zone may have.
+    /// The maximum size of an expression and of the name of a time zone, in bytes.
     pub const MAX_BYTES: usize = 256;
 
-    /// Reads an expression. `zone` is an IANA name, for `cron` alone; UTC if none.
+    /// Parses an expression. `zone` is the IANA name of a time zone, only for `cron`; the default
+    /// is UTC.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is no schedule, or one that is never due.
+    /// [`Error::Invalid`] if the expression is not a schedule, or if it is never due.
     pub fn new(text: &str, zone: Option<&str>) -> Result<Self, Error> {
-        let schedule = Self::read(text, zone)?;
+        let schedule = Self::parse(text, zone)?;
         match schedule.after(Moment::now()) {
             Some(_) => Ok(schedule),
-            None => Err(Error::invalid("`schedule` is never due again.")),
+            None => Err(Error::invalid(
+                "`schedule` is never due again. Use one that is due in the future.",
+            )),
         }
     }
 
-    /// Reads one that was taken before, and may be over.
+    /// Parses an expression that was accepted before. It may no longer be due.
     #[must_use]
     pub fn stored(text: &str, zone: Option<&str>) -> Option<Self> {
-        Self::read(text, zone).ok()
+        Self::parse(text, zone).ok()
     }
 
-    fn read(text: &str, zone: Option<&str>) -> Result<Self, Error> {
-        // Before parsing, which expands an expression to more than 500 times its size.
+    /// Parses an expression, without checking whether it is due again.
+    fn parse(text: &str, zone: Option<&str>) -> Result<Self, Error> {
+        // Check before parsing, which expands an expression to more than 500 times its size.
         if text.len() > Self::MAX_BYTES || zone.is_some_and(|zone| zone.len() > Self::MAX_BYTES) {
             return Err(Error::invalid(
-                "`schedule` and `timezone` have at most 256 bytes each. Use ranges and steps in \
-                 place of lists.",
+                "`schedule` and `timezone` must have at most 256 bytes each. Use ranges and steps \
+                 instead of lists.",
             ));
         }
         let inner = |word: &str| text.strip_prefix(word)?.strip_prefix('(')?.strip_suffix(')');
         let kind = if let Some(rate) = inner("rate") {
             if zone.is_some() {
-                return Err(Error::invalid("`timezone` goes with `cron`: a rate has none."));
+                return Err(Error::invalid(
+                    "`timezone` is only allowed with `cron(...)`. Leave it out with `rate(...)`.",
+                ));
             }
-            Kind::Rate(seconds_of(rate).ok_or_else(no_rate)?)
-        } else if let Some(cron) = inner("cron") {
+            Kind::Rate(seconds_of(rate).ok_or_else(invalid_rate)?)
+        } else if let Some(fields) = inner("cron") {
             let zone = zone.map_or(Ok(TimeZone::UTC), TimeZone::get).map_err(|_| {
-                Error::invalid("`timezone` is a name of the IANA time zone database: Europe/Paris.")
+                Error::invalid(
+                    "`timezone` must be a name from the IANA time zone database, such as \
+                     Europe/Paris.",
+                )
             })?;
-            Kind::Cron(Box::new(cron_of(cron).ok_or_else(no_cron)?), zone)
+            Kind::Cron(Box::new(cron::parse(fields).ok_or_else(invalid_cron)?), zone)
         } else {
             return Err(Error::invalid(
-                "`schedule` is `rate(30 days)`, or minutes or hours, or `cron(...)` with six \
-                 fields, as EventBridge Scheduler has them.",
+                "`schedule` must be `rate(...)`, such as `rate(30 days)`, or `cron(...)` with six \
+                 fields, as in EventBridge Scheduler.",
             ));
         };
         Ok(Self { text: text.to_owned(), zone: zone.map(str::to_owned), kind })
     }
 
-    /// Every so many days.
+    /// Returns a schedule with a due time every `days` days.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for none, or more than [`Schedule::MAX_DAYS`].
+    /// [`Error::Invalid`] for 0, or for more than [`Schedule::MAX_DAYS`].
     pub fn every(days: u64) -> Result<Self, Error> {
         Self::new(&format!("rate({days} {})", if days == 1 { "day" } else { "days" }), None)
     }
 
-    /// The expression as it was given.
+    /// Returns the expression as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The time zone, if one was given.
+    /// Returns the time zone, if one was given.
     #[must_use]
     pub fn zone(&self) -> Option<&str> {
         self.zone.as_deref()
     }
 
-    /// The first time that is due after `moment`; none if there is no more.
+    /// Returns the first due time after `moment`; `None` if there is none.
     #[must_use]
     pub fn after(&self, moment: Moment) -> Option<Moment> {
         match &self.kind {
             Kind::Rate(seconds) => moment.after(*seconds),
-            Kind::Cron(cron, zone) => next(cron, zone, moment),
+            Kind::Cron(cron, zone) => cron::next(cron, zone, moment),
         }
     }
 }
 
-fn no_rate() -> Error {
+fn invalid_rate() -> Error {
     Error::invalid(
-        "`rate` has a whole number and minute, minutes, hour, hours, day or days, at most 3650 \
-         days: `rate(30 days)`.",
+        "`rate(...)` must have a whole number and a unit, at most 3650 days, such as `rate(30 \
+         days)`. Allowed units: minute, minutes, hour, hours, day, days.",
     )
 }
 
-fn no_cron() -> Error {
+fn invalid_cron() -> Error {
     Error::invalid(
-        "`cron` has six fields: minutes, hours, day of month, month, day of week, year. One of the \
-         two days is `?`. Noon on each Monday: `cron(0 12 ? * MON *)`.",
+        "`cron(...)` must have six fields: minutes, hours, day of month, month, day of week, year. \
+         One of the two days must be `?`. For example, noon on every Monday: `cron(0 12 ? * MON \
+         *)`.",
     )
 }
 
+/// Returns the seconds of a rate such as `30 days`; `None` if it is invalid.
 fn seconds_of(rate: &str) -> Option<u64> {
     let (number, unit) = rate.split_once(' ')?;
     let digits = number.bytes().all(|byte| byte.is_ascii_digit());
     let number = number.parse::<u64>().ok().filter(|number| digits && *number > 0)?;
-    // EventBridge wants the singular for 1 and the plural else, its Scheduler takes either.
+    // EventBridge requires the singular for 1 and the plural otherwise; EventBridge Scheduler
+    // accepts both.
     let seconds = match unit {
         "minute" | "minutes" => 60,
         "hour" | "hours" => 60 * 60,
@@ -147,147 +160,15 @@ fn seconds_of(rate: &str) -> Option<u64> {
     number.checked_mul(seconds).filter(|all| *all <= Schedule::MAX_DAYS * 24 * 60 * 60)
 }
 
-/// The search goes by wall time, and the zone is applied here: what the crate does with a clock
-/// that is set back is not what AWS does.
-fn next(cron: &Cron, zone: &TimeZone, moment: Moment) -> Option<Moment> {
-    let after = Timestamp::from_second(moment.unix()).ok()?;
-    let mut wall = zone.to_datetime(after);
-    loop {
-        wall = match cron.find_next_occurrence(&wall, false) {
-            Ok(wall) => wall,
-            Err(_) => return None,
-        };
-        let there = zone.to_ambiguous_timestamp(wall);
-        if matches!(there.offset(), AmbiguousOffset::Gap { .. }) {
-            continue;
-        }
-        let time = there.earlier().ok()?;
-        if time > after {
-            return Moment::from_unix(time.as_second());
-        }
-    }
-}
-
-/// What AWS's fields may hold.
-struct Field {
-    low: u16,
-    high: u16,
-    names: &'static [&'static str],
-}
-
-const MINUTES: Field = Field { low: 0, high: 59, names: &[] };
-const HOURS: Field = Field { low: 0, high: 23, names: &[] };
-const DAYS: Field = Field { low: 1, high: 31, names: &[] };
-const MONTHS: Field = Field {
-    low: 1,
-    high: 12,
-    names: &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
-};
-const WEEKDAYS: Field =
-    Field { low: 1, high: 7, names: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"] };
-const YEARS: Field = Field { low: 1970, high: 2199, names: &[] };
-
-/// AWS's six fields in the crate's seven: numbers for names, ranges spelled out, nothing that the
-/// one takes and the other does not.
-fn cron_of(text: &str) -> Option<Cron> {
-    let text = text.to_ascii_uppercase();
-    let fields: Vec<&str> = text.split_ascii_whitespace().collect();
-    let &[minutes, hours, day, month, weekday, year] = fields.as_slice() else { return None };
-    let one_of_two = (day == "?") != (weekday == "?");
-    let odd = weekday.contains('/') || (weekday.contains('#') && weekday.contains(','));
-    if !one_of_two || odd {
-        return None;
-    }
-    let fields = [
-        MINUTES.spelled_out(minutes)?,
-        HOURS.spelled_out(hours)?,
-        spelled_out_but(&DAYS, day, |item| match item {
-            "L" | "LW" => Some(item.to_owned()),
-            _ => Some(format!("{}W", DAYS.number(item.strip_suffix('W')?)?)),
-        })?,
-        MONTHS.spelled_out(month)?,
-        spelled_out_but(&WEEKDAYS, weekday, |item| match item.split_once('#') {
-            Some((weekday, count @ ("1" | "2" | "3" | "4" | "5"))) => {
-                Some(format!("{}#{count}", WEEKDAYS.number(weekday)?))
-            }
-            // The last day of the week is Saturday.
-            _ if item == "L" => Some("7".to_owned()),
-            _ => Some(format!("{}L", WEEKDAYS.number(item.strip_suffix('L')?)?)),
-        })?,
-        YEARS.spelled_out(year)?,
-    ];
-    let pattern = format!("0 {}", fields.join(" "));
-    let parser = CronParser::builder()
-        .seconds(Seconds::Required)
-        .year(Year::Required)
-        .alternative_weekdays(true)
-        .build();
-    parser.parse(&pattern).ok()
-}
-
-/// A field of days: `?` is any, and its own signs come first.
-fn spelled_out_but(
-    field: &Field,
-    text: &str,
-    own: impl Fn(&str) -> Option<String>,
-) -> Option<String> {
-    if text == "?" {
-        return Some("*".to_owned());
-    }
-    let items = text.split(',').map(|item| own(item).or_else(|| field.item(item)));
-    Some(items.collect::<Option<Vec<_>>>()?.join(","))
-}
-
-impl Field {
-    fn spelled_out(&self, text: &str) -> Option<String> {
-        let items = text.split(',').map(|item| self.item(item));
-        Some(items.collect::<Option<Vec<_>>>()?.join(","))
-    }
-
-    /// A value, a range or steps, as the numbers they stand for.
-    fn item(&self, item: &str) -> Option<String> {
-        let (range, step) = match item.split_once('/') {
-            Some((range, step)) => (range, Some(step.parse::<u16>().ok().filter(|n| *n > 0)?)),
-            None => (item, None),
-        };
-        let (first, last) = match range.split_once('-') {
-            _ if range == "*" => (self.low, self.high),
-            Some((first, last)) => (self.number(first)?, self.number(last)?),
-            None => {
-                let first = self.number(range)?;
-                (first, if step.is_some() { self.high } else { first })
-            }
-        };
-        let step = usize::from(step.unwrap_or(1));
-        let numbers = |all: &mut dyn Iterator<Item = u16>| {
-            all.step_by(step).map(|number| number.to_string()).collect::<Vec<_>>().join(",")
-        };
-        // From the evening to the morning, from Friday to Monday; years do not come round.
-        match (first <= last, self.low == YEARS.low) {
-            (true, _) => Some(numbers(&mut (first..=last))),
-            (false, false) => Some(numbers(&mut (first..=self.high).chain(self.low..=last))),
-            (false, true) => None,
-        }
-    }
-
-    fn number(&self, text: &str) -> Option<u16> {
-        if let Some(index) = self.names.iter().position(|name| *name == text) {
-            return u16::try_from(index + 1).ok();
-        }
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse().ok().filter(|number| digits && (self.low..=self.high).contains(number))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn moment(text: &str) -> Moment {
+    pub(super) fn moment(text: &str) -> Moment {
         Moment::from_rfc3339(text).unwrap()
     }
 
-    /// The next times, in UTC.
+    /// Returns the next due times, in UTC.
     fn times(text: &str, zone: Option<&str>, from: &str, count: usize) -> Vec<String> {
         let schedule = Schedule::new(text, zone).unwrap();
         let mut at = moment(from);
@@ -302,8 +183,8 @@ mod tests {
     const NEW_YORK: Option<&str> = Some("America/New_York");
 
     #[test]
-    fn a_rate_counts_hours_not_days_of_the_calendar() {
-        // Clocks in New York are set forward on 2026-03-08: a day is 24 hours all the same.
+    fn a_day_of_a_rate_is_24_hours() {
+        // Clocks in New York are set forward on 2026-03-08. A day is still 24 hours.
         assert_eq!(
             times("rate(1 day)", None, "2026-03-07T12:00:00Z", 2),
             ["2026-03-08T12:00:00Z", "2026-03-09T12:00:00Z"]
@@ -320,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_a_clock_skips_is_left_out() {
-        // 02:30 is not there on 2026-03-08 in New York.
+    fn a_local_time_that_does_not_exist_is_skipped() {
+        // 02:30 does not exist on 2026-03-08 in New York.
         assert_eq!(
             times("cron(30 2 * * ? *)", NEW_YORK, "2026-03-07T00:00:00Z", 3),
             ["2026-03-07T07:30:00Z", "2026-03-09T06:30:00Z", "2026-03-10T06:30:00Z"]
@@ -329,13 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_comes_twice_is_taken_once() {
-        // 01:30 is there twice on 2026-11-01 in New York: 05:30 and 06:30 UTC.
+    fn a_local_time_that_occurs_twice_is_used_once() {
+        // 01:30 occurs twice on 2026-11-01 in New York: at 05:30 and 06:30 UTC.
         assert_eq!(
             times("cron(30 1 * * ? *)", NEW_YORK, "2026-10-31T06:00:00Z", 2),
             ["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]
         );
-        // Asked for between the two: the next day.
+        // Between the two, the next time is on the next day.
         assert_eq!(
             times("cron(30 1 * * ? *)", NEW_YORK, "2026-11-01T06:00:00Z", 1),
             ["2026-11-02T06:30:00Z"]
@@ -343,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn noon_stays_noon_when_clocks_are_set() {
+    fn noon_is_noon_in_summer_and_winter() {
         assert_eq!(
             times("cron(0 12 ? * SUN *)", Some("Europe/Paris"), "2026-10-18T00:00:00Z", 3),
             ["2026-10-18T10:00:00Z", "2026-10-25T11:00:00Z", "2026-11-01T11:00:00Z"]
@@ -351,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn leap_years_are_known_and_so_is_2100() {
+    fn leap_years_are_correct_in_2100_too() {
         assert_eq!(
             times("cron(0 0 29 2 ? *)", None, "2027-01-01T00:00:00Z", 2),
             ["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"]
@@ -367,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signs_are_aws_own() {
+    fn special_characters_have_the_meaning_that_aws_documents() {
         for (fields, expected) in [
             ("15 10 ? * 6L 2026-2027", "2026-11-27T10:15:00Z"),
             ("0 0 ? * 3#2 *", "2026-12-08T00:00:00Z"),
@@ -387,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schedule_is_refused() {
+    fn an_invalid_schedule_is_refused() {
         for text in [
             "",
             "30 days",
@@ -429,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_refused_when_given_and_when_read() {
+    fn a_schedule_that_is_too_long_is_neither_accepted_nor_read() {
         let padded = |bytes: usize| {
             let list = "*,".repeat(bytes);
             format!("cron({}* 0 * * ? *)", &list[..bytes - "cron(* 0 * * ? *)".len()])
@@ -437,38 +318,12 @@ mod tests {
         for (text, zone, taken) in [
             (padded(255).as_str(), None, true),
             (padded(257).as_str(), None, false),
-            // This one expands to 34 MB.
+            // This one would expand to 34 MB.
             (padded(60_001).as_str(), None, false),
             ("cron(0 3 * * ? *)", Some("U".repeat(257).as_str()), false),
         ] {
             assert_eq!(Schedule::new(text, zone).is_ok(), taken, "{}", text.len());
             assert_eq!(Schedule::stored(text, zone).is_some(), taken, "{}", text.len());
-        }
-    }
-
-    /// Minute by minute over both changes of 2026 in New York: the next time is after now, and
-    /// nothing that is due in between is left out.
-    #[test]
-    fn nothing_is_missed_and_nothing_comes_twice() {
-        let zone = TimeZone::get("America/New_York").unwrap();
-        for text in ["0/7 * * * ? *", "30 1,2 * * ? *", "15 0/1 * * ? *"] {
-            let cron = cron_of(text).unwrap();
-            for from in ["2026-03-08T04:00:00Z", "2026-11-01T03:00:00Z"] {
-                let mut minute = moment(from);
-                for _ in 0..6 * 60 {
-                    let next = next(&cron, &zone, minute).unwrap();
-                    assert!(next > minute);
-                    let mut between = minute.after(60).unwrap();
-                    while between < next {
-                        let time = Timestamp::from_second(between.unix()).unwrap();
-                        let wall = zone.to_datetime(time);
-                        let first = zone.to_ambiguous_timestamp(wall).earlier().unwrap();
-                        assert!(first != time || !cron.is_time_matching(&wall).unwrap());
-                        between = between.after(60).unwrap();
-                    }
-                    minute = minute.after(60).unwrap();
-                }
-            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The types that hold secret bytes: opaque to `Debug`, never cloned, wiped when dropped.
+//! The types that hold secret bytes. They have an opaque `Debug`, cannot be cloned, and are wiped
+//! on drop.
 
 use std::fmt;
 
@@ -7,11 +8,11 @@ use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox};
 use serde::ser::{SerializeMap, Serializer};
 use zeroize::Zeroize;
 
-/// The plaintext of one version of a secret: any bytes, none included.
+/// The plaintext of one version of a secret: any bytes, or none.
 pub struct Secret(SecretBox<Vec<u8>>);
 
 impl Secret {
-    /// Takes `bytes` over without copying them.
+    /// Takes ownership of `bytes` without copying them.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(SecretBox::new(Box::new(bytes)))
@@ -23,20 +24,20 @@ impl Secret {
         self.0.expose_secret().len()
     }
 
-    /// Whether there is not a single byte.
+    /// Returns whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the bytes are UTF-8 text.
+    /// Returns whether the bytes are UTF-8 text.
     #[must_use]
     pub fn is_text(&self) -> bool {
         self.text().is_some()
     }
 
-    /// Whether the bytes are a JSON object, such as `{"user": "app"}`. The value is parsed where it
-    /// lies: nothing of it is copied, except one byte for each level of nesting.
+    /// Returns whether the bytes are a JSON object, such as `{"user": "app"}`. Parsing copies
+    /// nothing of the value; it allocates one byte for each level of nesting.
     #[must_use]
     pub fn is_json_object(&self) -> bool {
         self.text().is_some_and(|text| {
@@ -45,12 +46,12 @@ impl Secret {
         })
     }
 
-    /// The text, if it is text: for the documents that are answers.
+    /// Returns the text, if it is text, for documents.
     pub(crate) fn text(&self) -> Option<&str> {
         std::str::from_utf8(self.0.expose_secret()).ok()
     }
 
-    /// How many bytes the value takes as a JSON string, or as base64 where it is not text.
+    /// Returns the length of the value as a JSON string, or as base64 if it is not text.
     pub(crate) fn json_len(&self) -> usize {
         let escaped = |byte: &u8| match byte {
             b'"' | b'\\' => 2,
@@ -61,11 +62,12 @@ impl Secret {
         if self.is_text() { bytes.iter().map(escaped).sum() } else { bytes.len().div_ceil(3) * 4 }
     }
 
+    /// Returns the bytes.
     pub(crate) fn expose(&self) -> &[u8] {
         self.0.expose_secret()
     }
 
-    /// Takes the bytes out, for the one answer that is nothing but the value.
+    /// Returns the bytes, for the response that consists of the bare value.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         std::mem::take(self.0.expose_secret_mut())
     }
@@ -77,12 +79,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Writes a secret into an answer, as `secret` where it is text and as `secret_base64` where it
-/// is not. To be used as `#[serde(flatten, serialize_with = "reveal")]`: the one place where a
-/// plaintext enters JSON.
+/// Writes a secret into a response: as `secret` if it is text, otherwise as `secret_base64`.
+///
+/// Use it as `#[serde(flatten, serialize_with = "reveal")]`. It is the only function that writes a
+/// plaintext as JSON.
 ///
 /// # Errors
-/// What the serializer returns.
+/// The errors of the serializer.
 pub fn reveal<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(1))?;
     if let Ok(text) = std::str::from_utf8(secret.expose()) {
@@ -96,8 +99,8 @@ pub fn reveal<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S:
     map.end()
 }
 
-/// The 64-byte data key of one version: bytes 0..32 encrypt, bytes 32..64 authenticate
-/// (credstash's layout).
+/// The 64-byte data key of one version: bytes 0..32 encrypt, bytes 32..64 authenticate (credstash's
+/// layout).
 pub struct DataKey(SecretBox<Halves>);
 
 #[derive(Zeroize)]
@@ -110,8 +113,8 @@ impl DataKey {
     /// Length in bytes.
     pub const LENGTH: usize = 64;
 
-    /// Takes a key of exactly [`DataKey::LENGTH`] bytes; `None` for any other length. The bytes
-    /// handed in are wiped either way.
+    /// Returns a key of exactly [`DataKey::LENGTH`] bytes; `None` for any other length. `bytes` is
+    /// wiped in both cases.
     #[must_use]
     pub fn new(mut bytes: Vec<u8>) -> Option<Self> {
         let halves = bytes.split_at_checked(32).and_then(|(encryption, authentication)| {
@@ -124,12 +127,12 @@ impl DataKey {
         halves.map(|halves| Self(SecretBox::new(halves)))
     }
 
-    /// The AES-256 key: bytes 0..32.
+    /// Returns the AES-256 key: bytes 0..32.
     pub(crate) fn encryption(&self) -> &[u8; 32] {
         &self.0.expose_secret().encryption
     }
 
-    /// The HMAC key: bytes 32..64.
+    /// Returns the HMAC key: bytes 32..64.
     pub(crate) fn authentication(&self) -> &[u8; 32] {
         &self.0.expose_secret().authentication
     }
@@ -146,13 +149,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_shows_no_secret() {
         assert_eq!(format!("{:?}", Secret::new(b"hunter2".to_vec())), "Secret(..)");
         assert_eq!(format!("{:?}", DataKey::new(vec![7; 64]).unwrap()), "DataKey(..)");
     }
 
     #[test]
-    fn only_a_whole_json_object_is_one() {
+    fn only_a_complete_json_object_is_recognized() {
         let is_object = |text: &str| Secret::new(text.into()).is_json_object();
         for object in ["{}", " {\"a\": 1}\n", "\t\r\n{\"a\": [{}, null, \"\\u0041\"]}"] {
             assert!(is_object(object), "{object}");
@@ -163,7 +166,7 @@ mod tests {
             assert!(!is_object(other), "{other}");
         }
         assert!(!Secret::new(b"{\"a\": \"\xff\"}".to_vec()).is_json_object());
-        // Neither the stack nor the time grows with what somebody nests.
+        // Deep nesting takes neither more stack nor much more time.
         let deep = "[".repeat(100_000);
         assert!(!is_object(&format!("{{\"a\": {deep}")));
     }

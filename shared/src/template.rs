@@ -1,5 +1,5 @@
-//! A JSON object that a generated value is put into, as one of its fields: `SecretStringTemplate`
-//! and `GenerateStringKey` of AWS Secrets Manager.
+//! Templates for generated values: JSON objects that get the value as a field, like
+//! `SecretStringTemplate` and `GenerateStringKey` of AWS Secrets Manager.
 
 use std::fmt;
 
@@ -9,8 +9,10 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// The object and the name of the field. Everything else in the object stays as written and in its
-/// order; a new field is added at the end. The template is not secret: it is stored and shown.
+/// A JSON object and the name of the field for the value.
+///
+/// Everything else in the object stays as written and in its order; a new field is added at the
+/// end. The template is not secret: it is stored and shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     text: String,
@@ -18,24 +20,29 @@ pub struct Template {
 }
 
 impl Template {
-    /// The most bytes that the object may have.
+    /// The maximum size of the object, in bytes.
     pub const MAX_BYTES: usize = 4096;
-    /// The most bytes that the name of the field may have.
+    /// The maximum size of the field's name, in bytes.
     pub const MAX_KEY_BYTES: usize = 256;
 
-    /// Takes an object as JSON text, and the name of a field.
+    /// Returns the template for an object, as JSON text, and the name of the field.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is too long, is no JSON object or has a field twice.
+    /// [`Error::Invalid`] if the text is too long, is not a JSON object or has a field twice, or if
+    /// the name is empty or too long.
     pub fn new(text: String, key: String) -> Result<Self, Error> {
         if text.len() > Self::MAX_BYTES {
-            return Err(Error::invalid("`generate.template` has at most 4096 bytes. Shorten it."));
+            return Err(Error::invalid(
+                "`generate.template` must have at most 4096 bytes. Shorten it.",
+            ));
         }
         if !(1..=Self::MAX_KEY_BYTES).contains(&key.len()) {
-            return Err(Error::invalid("`generate.key` has 1 to 256 bytes. Use such a key."));
+            return Err(Error::invalid(
+                "`generate.key` must have 1 to 256 bytes. Use another key.",
+            ));
         }
         let object = object(&text).ok_or(Error::invalid(
-            "`generate.template` is not a JSON object, given as text. Correct its JSON.",
+            "`generate.template` must be a JSON object, given as text. Correct its JSON.",
         ))?;
         let mut names: Vec<_> = object.iter().map(|(name, _)| name).collect();
         names.sort_unstable();
@@ -47,39 +54,39 @@ impl Template {
         Ok(Self { text, key })
     }
 
-    /// The object as it was given.
+    /// Returns the object as it was given.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The name of the field.
+    /// Returns the name of the field.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Returns the object with this value in the field. The value is printable ASCII.
+    /// Returns the object with this value in the field. The value must be printable ASCII.
     pub(crate) fn filled(&self, value: &[u8]) -> Zeroizing<Vec<u8>> {
-        // Escaping makes at most six bytes of one byte of a name, and two of one byte of the value.
-        // The buffer never grows, so no unwiped copy of the value is left behind.
+        // Escaping turns a byte of a name into at most six bytes, and a byte of the value into at
+        // most two. The buffer never grows, so no unwiped copy of the value is left behind.
         let room = 6 * (self.text.len() + self.key.len()) + 2 * value.len() + 8;
         let mut out = Zeroizing::new(Vec::with_capacity(room));
         let object = object(&self.text).unwrap_or_default();
         let mut filled = false;
         out.push(b'{');
         for (name, written) in &object {
-            field(&mut out, name);
+            write_name(&mut out, name);
             if *name == self.key {
-                quoted(&mut out, value);
+                write_value(&mut out, value);
                 filled = true;
             } else {
                 out.extend_from_slice(written.get().as_bytes());
             }
         }
         if !filled {
-            field(&mut out, &self.key);
-            quoted(&mut out, value);
+            write_name(&mut out, &self.key);
+            write_value(&mut out, value);
         }
         out.push(b'}');
         out
@@ -87,7 +94,7 @@ impl Template {
 }
 
 /// Writes the name of a field.
-fn field(out: &mut Vec<u8>, name: &str) {
+fn write_name(out: &mut Vec<u8>, name: &str) {
     if out.len() > 1 {
         out.push(b',');
     }
@@ -95,7 +102,8 @@ fn field(out: &mut Vec<u8>, name: &str) {
     out.push(b':');
 }
 
-fn quoted(out: &mut Vec<u8>, value: &[u8]) {
+/// Writes the value as a JSON string.
+fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
     for byte in value {
         if matches!(byte, b'"' | b'\\') {
@@ -106,7 +114,8 @@ fn quoted(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
 }
 
-/// The fields of a JSON object in their order, with each value as written.
+/// Returns the fields of a JSON object in their order, with each value as written. `None` if the
+/// text is not a JSON object.
 fn object(text: &str) -> Option<Vec<(String, Box<RawValue>)>> {
     serde_json::from_str(text).ok().map(|Object(fields)| fields)
 }
@@ -149,17 +158,17 @@ mod tests {
     }
 
     #[test]
-    fn the_value_becomes_a_field_and_all_else_stays_as_it_was_written() {
+    fn the_value_becomes_a_field_and_everything_else_is_unchanged() {
         let template = r#" { "z": 1.50, "user":"admin" , "a": [ 1,2 ] } "#;
         let expected = r#"{"z":1.50,"user":"admin","a":[ 1,2 ],"password":"x"}"#;
         assert_eq!(filled(template, "password", "x"), expected);
-        // In the place of what the template has there.
+        // It replaces the field of the template.
         assert_eq!(filled(template, "user", "x"), r#"{"z":1.50,"user":"x","a":[ 1,2 ]}"#);
         assert_eq!(filled("{}", "password", r#"a"b\c"#), r#"{"password":"a\"b\\c"}"#);
     }
 
     #[test]
-    fn what_is_no_template_is_refused() {
+    fn an_invalid_template_is_refused() {
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(Template::MAX_BYTES));
         for (text, key) in [
             ("", "k"),
@@ -181,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_filled_in_is_read_back(
+        fn a_filled_template_is_read_back(
             fields in proptest::collection::btree_map(".{0,8}", ".{0,8}", 0..5),
             key in ".{1,8}",
             value in "[!-~]{1,40}",

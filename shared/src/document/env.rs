@@ -1,4 +1,4 @@
-//! Environment variables as lines of text: names and values that every reader reads the same.
+//! Lines with environment variables, written so that every reader gets the same names and values.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,33 @@ use crate::secret::Secret;
 
 use super::{Variables, capacity};
 
-/// What a format does with a variable.
+/// The rule of a format: the quote for a variable and its value, or why the format cannot hold
+/// them.
 pub(super) type Line = fn(&str, &str) -> Result<Quote, &'static str>;
 
 /// The quote around a value, if any.
 type Quote = Option<u8>;
 
-/// Writes a line for each secret.
+/// Writes one line for each secret.
 ///
 /// # Errors
-/// [`Error::Several`], with the names of the secrets that the format cannot hold.
+/// [`Error::Several`] with the names of the secrets that the format cannot hold.
 pub(super) fn write(
     texts: &BTreeMap<&str, &str>,
     variables: Variables<'_>,
     line: Line,
 ) -> Result<Secret, Error> {
     let mut out = Vec::with_capacity(capacity(texts));
-    let mut wrong: BTreeMap<&str, &'static str> = BTreeMap::new();
+    let mut failed: BTreeMap<&str, &'static str> = BTreeMap::new();
     let mut written: BTreeMap<String, &str> = BTreeMap::new();
     for (name, text) in texts {
         let variable = variables.name(name);
         if variable.is_empty() {
-            wrong.insert(name, "Nothing is left of these names to name a variable. Ask for json.");
+            failed.insert(
+                name,
+                "No variable name is left after the prefix is removed from these names. Use \
+                 `format` json.",
+            );
             continue;
         }
         match line(&variable, text) {
@@ -42,37 +47,37 @@ pub(super) fn write(
                 out.push(b'\n');
             }
             Err(why) => {
-                wrong.insert(name, why);
+                failed.insert(name, why);
             }
         }
-        if let Some(twin) = written.insert(variable, *name) {
-            wrong.extend([twin, *name].map(|name| (name, TWINS)));
+        if let Some(other) = written.insert(variable, *name) {
+            failed.extend([other, *name].map(|name| (name, DUPLICATE)));
         }
     }
     let lines = Secret::new(out);
-    if wrong.is_empty() {
+    if failed.is_empty() {
         return Ok(lines);
     }
-    let failed = wrong.into_iter().map(|(name, why)| (name.to_owned(), Error::invalid(why)));
+    let failed = failed.into_iter().map(|(name, why)| (name.to_owned(), Error::invalid(why)));
     Err(Error::several(failed))
 }
 
-const TWINS: &str = "These names would become the same variable as another. Ask by longer \
-                     prefixes, or for json.";
+/// The message for names that become the same variable.
+const DUPLICATE: &str =
+    "Several of these names become the same variable. Use a longer prefix, or `format` json.";
 
-/// `NAME='value'`, for POSIX shells (`. file`), python-dotenv, npm's dotenv, Rust's dotenvy and
-/// Go's godotenv. They agree on few escapes, so there are none:
+/// Checks a line `NAME='value'` for POSIX shells (`. file`), python-dotenv, npm's dotenv, Rust's
+/// dotenvy and Go's godotenv. They agree on few escapes, so none are written:
 ///
-/// - In single quotes, python-dotenv reads two backslashes as one, and most readers a backslash
-///   before the quote as no end.
-/// - In double quotes, `"`, `\`, `$` and `` ` `` have meanings to some.
-/// - `${` is expanded in every kind of quotes by python-dotenv and dotenv-expand, `$(` by
-///   dotenv-expand.
-/// - A reader that goes by line sees a variable in each line of a value.
+/// - In single quotes, python-dotenv reads two backslashes as one, and most readers do not end the
+///   value at a quote after a backslash.
+/// - In double quotes, `"`, `\`, `$` and `` ` `` have a meaning to some readers.
+/// - python-dotenv and dotenv-expand expand `${` in every kind of quotes, dotenv-expand also `$(`.
+/// - Readers that work line by line see a variable in each line of a value.
 pub(super) fn dotenv(variable: &str, text: &str) -> Result<Quote, &'static str> {
     if is_special(variable) {
-        return Err("Shells give these variables a meaning of their own, or would not set them. \
-                    Rename the secrets, or ask for json or env-file.");
+        return Err("Shells treat these variables specially, or do not set them. Rename the \
+                    secrets, or use `format` json or env-file.");
     }
     let plain = is_line(text) && !text.contains("${") && !text.contains("$(");
     let single = !text.contains(r"\\") && !text.ends_with('\\');
@@ -82,91 +87,99 @@ pub(super) fn dotenv(variable: &str, text: &str) -> Result<Quote, &'static str> 
         _ => None,
     };
     quote.filter(|_| plain).map(Some).ok_or(
-        "Readers of dotenv files would not read these values as they are: a line break or another \
-         control character, `${` or `$(`, two backslashes in a row or one at the end, or a single \
-         quote together with one of \" \\ $ `. Ask for json.",
+        "Readers of dotenv files would change these values. A value must not contain a line break \
+         or another control character, `${`, `$(`, two backslashes in a row, a backslash at the \
+         end, or a single quote together with one of \" \\ $ `. Use `format` json.",
     )
 }
 
-/// `NAME=value` without quotes, as docker (`--env-file`) and kubectl (`--from-env-file`) read it.
-/// Some readers cut white space off both ends, and most read lines up to 64 KiB.
+/// Checks a line `NAME=value` without quotes, as Docker (`--env-file`) and kubectl
+/// (`--from-env-file`) read it. Some readers remove white space at both ends, and most read lines
+/// up to 64 KiB.
 pub(super) fn env_file(variable: &str, text: &str) -> Result<Quote, &'static str> {
-    const MOST: usize = 65_000;
+    const MAX_BYTES: usize = 65_000;
     let trimmed = text.trim().len() == text.len();
-    if trimmed && is_line(text) && variable.len() + text.len() < MOST {
+    if trimmed && is_line(text) && variable.len() + text.len() < MAX_BYTES {
         return Ok(None);
     }
-    Err("An env file cannot hold these values: a line break or another control character, white \
-         space at the beginning or the end, or more than 65,000 bytes. Ask for json.")
+    Err("An env file cannot hold these values. A value must not contain a line break or another \
+         control character, white space at the beginning or the end, or more than 65,000 bytes. \
+         Use `format` json.")
 }
 
-/// Whether a value stays in its line, whatever a reader takes for the end of one.
+/// Returns whether a value is a single line: it has no control characters except tabs, and no line
+/// separators of Unicode.
 fn is_line(text: &str) -> bool {
     !text.chars().any(|c| (c.is_control() && c != '\t') || c == '\u{2028}' || c == '\u{2029}')
 }
 
-/// Whether a shell or the dynamic linker acts on this variable, or a reader does not set it to the
-/// value given. bash even evaluates what some of them are set to.
+/// Returns whether a shell or the dynamic linker acts on this variable, or a reader does not set it
+/// to the value given. bash even evaluates the values of some of them.
 fn is_special(variable: &str) -> bool {
-    const BEGINNINGS: [&str; 5] = ["BASH", "DYLD_", "HIST", "LC_", "LD_"];
-    const SPECIAL: &[&str] = &[
-        "CDPATH",
-        "CHILD_MAX",
-        "COMP_WORDBREAKS",
-        "DIRSTACK",
-        "ENV",
-        "EPOCHREALTIME",
-        "EPOCHSECONDS",
-        "EUID",
-        "EXECIGNORE",
-        "FIGNORE",
-        "FUNCNAME",
-        "FUNCNEST",
-        "GLIBC_TUNABLES",
-        "GLOBIGNORE",
-        "GROUPS",
-        "HOSTFILE",
-        "IFS",
-        "IGNOREEOF",
-        "INPUTRC",
-        "LANG",
-        "LANGUAGE",
-        "LINENO",
-        "MAIL",
-        "MAILCHECK",
-        "MAILPATH",
-        "OPTERR",
-        "OPTIND",
-        "PATH",
-        "PIPESTATUS",
-        "POSIXLY_CORRECT",
-        "PPID",
-        "PROMPT_COMMAND",
-        "PS0",
-        "PS1",
-        "PS2",
-        "PS4",
-        "RANDOM",
-        "SECONDS",
-        "SHELLOPTS",
-        "SHLVL",
-        "SRANDOM",
-        "TMOUT",
-        "UID",
-        "_",
-        "auto_resume",
-        "histchars",
-        // JavaScript sets the prototype of the object instead.
-        "__proto__",
-    ];
-    SPECIAL.contains(&variable) || BEGINNINGS.iter().any(|each| variable.starts_with(each))
+    SPECIAL_NAMES.contains(&variable)
+        || SPECIAL_PREFIXES.iter().any(|each| variable.starts_with(each))
 }
 
+/// Beginnings of names of special variables; see [`is_special`].
+const SPECIAL_PREFIXES: [&str; 5] = ["BASH", "DYLD_", "HIST", "LC_", "LD_"];
+
+/// Names of special variables; see [`is_special`].
+const SPECIAL_NAMES: &[&str] = &[
+    "CDPATH",
+    "CHILD_MAX",
+    "COMP_WORDBREAKS",
+    "DIRSTACK",
+    "ENV",
+    "EPOCHREALTIME",
+    "EPOCHSECONDS",
+    "EUID",
+    "EXECIGNORE",
+    "FIGNORE",
+    "FUNCNAME",
+    "FUNCNEST",
+    "GLIBC_TUNABLES",
+    "GLOBIGNORE",
+    "GROUPS",
+    "HOSTFILE",
+    "IFS",
+    "IGNOREEOF",
+    "INPUTRC",
+    "LANG",
+    "LANGUAGE",
+    "LINENO",
+    "MAIL",
+    "MAILCHECK",
+    "MAILPATH",
+    "OPTERR",
+    "OPTIND",
+    "PATH",
+    "PIPESTATUS",
+    "POSIXLY_CORRECT",
+    "PPID",
+    "PROMPT_COMMAND",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS4",
+    "RANDOM",
+    "SECONDS",
+    "SHELLOPTS",
+    "SHLVL",
+    "SRANDOM",
+    "TMOUT",
+    "UID",
+    "_",
+    "auto_resume",
+    "histchars",
+    // JavaScript sets the prototype of the object instead.
+    "__proto__",
+];
+
 impl Variables<'_> {
-    /// The variable for a secret: its name without the prefix, `_` for every character that is not
-    /// an ASCII letter or digit, and `_` before a leading digit.
+    /// Returns the variable for a secret: its name without the prefix, with `_` for every character
+    /// that is not an ASCII letter or digit, and `_` before a leading digit.
     fn name(&self, name: &str) -> String {
-        let rest = rest(name, self.prefix);
+        let rest = without_prefix(name, self.prefix);
         let mut variable = String::with_capacity(1 + rest.len());
         if rest.starts_with(|c: char| c.is_ascii_digit()) {
             variable.push('_');
@@ -180,9 +193,9 @@ impl Variables<'_> {
     }
 }
 
-/// What is left of a name without the whole segments of its prefix; of a name that equals the
-/// prefix, its last segment.
-fn rest<'a>(name: &'a str, prefix: &Prefix) -> &'a str {
+/// Returns a name without the whole segments of its prefix. For a name that equals the prefix,
+/// returns its last segment.
+fn without_prefix<'a>(name: &'a str, prefix: &Prefix) -> &'a str {
     let separators = Prefix::SEPARATORS;
     let cut = match prefix.reach() {
         Reach::Segments(segments) => {
@@ -211,8 +224,8 @@ mod tests {
         lines.map(|lines| lines.text().unwrap().to_owned()).map_err(|error| error.to_string())
     }
 
-    /// What dotenvy reads from a document.
-    fn by_dotenvy(text: &str) -> Result<Vec<(String, String)>, dotenvy::Error> {
+    /// Reads a document with dotenvy.
+    fn read_by_dotenvy(text: &str) -> Result<Vec<(String, String)>, dotenvy::Error> {
         dotenvy::from_read_iter(text.as_bytes()).collect()
     }
 
@@ -242,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_without_a_variable_of_its_own_is_refused_by_name() {
+    fn a_secret_without_a_unique_variable_is_refused_by_name() {
         let error = written(dotenv, "a", &[("a/b", "1"), ("a.b", "2"), ("a/c", "3")]).unwrap_err();
         assert!(error.contains(r#""a.b", "a/b""#) && !error.contains("a/c"), "{error}");
         let error = written(env_file, "a", &[("a/", "1"), ("a/b", "2")]).unwrap_err();
@@ -254,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn dotenv_quotes_what_readers_agree_on() {
+    fn dotenv_uses_only_quotes_that_readers_agree_on() {
         let texts = [("a/b", "a \"b\" $c\t#\\n"), ("a/c", "it's"), ("a/d", "")];
         let text = written(dotenv, "a", &texts).unwrap();
         assert_eq!(text, "B='a \"b\" $c\t#\\n'\nC=\"it's\"\nD=''\n");
     }
 
     #[test]
-    fn dotenv_refuses_what_its_readers_disagree_on() {
+    fn dotenv_refuses_values_that_readers_disagree_on() {
         for text in [
             "it's \"",
             "it's $x",
@@ -298,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_env_file_is_literal_or_refused() {
+    fn an_env_file_holds_values_unchanged_or_refuses_them() {
         let texts = [("a/b", "'$x' \"y\" \\ # z"), ("a/c", "")];
         assert_eq!(written(env_file, "a", &texts).unwrap(), "B='$x' \"y\" \\ # z\nC=\n");
         let long = "x".repeat(65_000);
@@ -312,7 +325,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn dotenvy_reads_what_was_written(
+        fn dotenvy_reads_the_values_that_were_written(
             values in prop::collection::vec(
                 prop_oneof![r#"[ab '"\\$`#={}()!&;~\t]{0,8}"#, "\\PC{0,12}", ".{0,12}"], 1..8,
             ),
@@ -323,7 +336,7 @@ mod tests {
             let texts: BTreeMap<_, _> = kept.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let variables = Variables { prefix: &Prefix::all(), uppercase: true };
             let text = write(&texts, variables, dotenv).unwrap();
-            prop_assert_eq!(by_dotenvy(text.text().unwrap()).unwrap(), kept);
+            prop_assert_eq!(read_by_dotenvy(text.text().unwrap()).unwrap(), kept);
         }
 
         #[test]

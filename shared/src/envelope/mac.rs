@@ -1,4 +1,4 @@
-//! HMAC (RFC 2104) of a ciphertext, under every digest that a row can name.
+//! The HMAC (RFC 2104) of a ciphertext, with every digest that a row can name.
 
 use hmac::{EagerHash, Hmac, KeyInit, Mac};
 use md5::Md5;
@@ -10,9 +10,9 @@ use whirlpool::Whirlpool;
 use super::Refusal;
 use crate::secret::DataKey;
 
-/// The digests that rows name. MD5, SHA-1, RIPEMD-160 and Whirlpool are read, never written: as
-/// the hash inside an HMAC none of them is broken, and a refusal would lock people out of what
-/// they stored.
+/// The digests that rows can name. MD5, SHA-1, RIPEMD-160 and Whirlpool are read, but never
+/// written. As the hash inside an HMAC none of them is broken, and refusing them would lock users
+/// out of their own secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Digest {
     Md5,
@@ -26,11 +26,11 @@ pub(super) enum Digest {
 }
 
 impl Digest {
-    /// The longest spelling that is looked at.
+    /// The length of the longest spelling that is read.
     const LONGEST: usize = 16;
 
-    /// The digest of that name. Case, hyphens and underscores do not count: nodecredstash stores
-    /// the spelling of its caller, such as `sha256`.
+    /// Returns the digest with this name. Case, hyphens and underscores are ignored: nodecredstash
+    /// stores the spelling of its caller, such as `sha256`.
     pub(super) fn named(name: &str) -> Option<Self> {
         if name.len() > Self::LONGEST {
             return None;
@@ -49,7 +49,7 @@ impl Digest {
         })
     }
 
-    /// The name that credstash gives it, and that it reads.
+    /// Returns the name that credstash writes and reads.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Md5 => "MD5",
@@ -63,8 +63,8 @@ impl Digest {
         }
     }
 
-    /// Whether a row with this digest can keep its MAC under a seal. HMAC-SHA-2 of any length is
-    /// good; credstash no longer reads RIPEMD-160 and Whirlpool.
+    /// Returns whether a row with this digest can keep its MAC when it is sealed. HMAC-SHA-2 of any
+    /// length is secure; credstash no longer reads RIPEMD-160 and Whirlpool.
     pub(super) fn is_kept(self) -> bool {
         match self {
             Self::Md5 | Self::Ripemd160 | Self::Sha1 | Self::Whirlpool => false,
@@ -72,7 +72,7 @@ impl Digest {
         }
     }
 
-    /// The MAC of `contents` under bytes 32..64 of the data key.
+    /// Computes the MAC of `contents` under bytes 32..64 of the data key.
     pub(super) fn mac(self, key: &DataKey, contents: &[u8]) -> Result<Vec<u8>, Refusal> {
         match self {
             Self::Md5 => mac::<Md5>(key, contents),
@@ -91,7 +91,7 @@ fn mac<D: EagerHash>(key: &DataKey, contents: &[u8]) -> Result<Vec<u8>, Refusal>
 where
     Hmac<D>: Mac + KeyInit,
 {
-    // HMAC takes keys of any length, so this never fails; if it did, nothing would verify.
+    // HMAC accepts keys of any length, so this never fails. If it did, nothing would verify.
     let hmac = <Hmac<D> as KeyInit>::new_from_slice(key.authentication())
         .map_err(|_| Refusal::Integrity)?;
     Ok(hmac.chain_update(contents).finalize().into_bytes().to_vec())
@@ -113,7 +113,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_digest_is_known_by_every_spelling_of_its_name() {
+    fn a_digest_is_recognized_in_every_spelling() {
         for digest in ALL {
             let name = digest.as_str();
             let hyphened = name.replace("SHA", "SHA-");
@@ -138,9 +138,9 @@ mod tests {
         assert_eq!(Digest::named(&format!("SHA256{}", "-".repeat(100))), None);
     }
 
-    /// Computed with OpenSSL 3: `openssl dgst -mac HMAC -macopt hexkey:2021..3f`.
+    /// Expected values computed with OpenSSL 3: `openssl dgst -mac HMAC -macopt hexkey:2021..3f`.
     #[test]
-    fn macs_with_removed_digests_are_those_of_openssl() {
+    fn macs_with_removed_digests_match_openssl() {
         let key = DataKey::new((0..64).collect()).unwrap();
         for (digest, message, expected) in [
             (Digest::Ripemd160, "", "9f2a039ebb832afd4816102cb8480d582da81a81"),
@@ -148,14 +148,12 @@ mod tests {
             (
                 Digest::Whirlpool,
                 "",
-                "89f590f5dab3075880159b6c265b5c1f05d0ae4bfc62c3faae1f5701818a817c\
-                 388b6922cdb466c33b766f3babf81f50c020f9e251e1215077a44cf4e9f1ae58",
+                "89f590f5dab3075880159b6c265b5c1f05d0ae4bfc62c3faae1f5701818a817c388b6922cdb466c33b766f3babf81f50c020f9e251e1215077a44cf4e9f1ae58",
             ),
             (
                 Digest::Whirlpool,
                 "abc",
-                "d6bc65e1b4faa5071e6051d45f92b33d5c330ab898d4a0b1db43302b5df49c0d\
-                 31c461ae8c2407bbdbf69120b0ea315107640df2d3a3e6fe47b63711a0f3eea2",
+                "d6bc65e1b4faa5071e6051d45f92b33d5c330ab898d4a0b1db43302b5df49c0d31c461ae8c2407bbdbf69120b0ea315107640df2d3a3e6fe47b63711a0f3eea2",
             ),
         ] {
             let mac = digest.mac(&key, message.as_bytes()).unwrap();

@@ -1,7 +1,7 @@
-//! Decides how a row without a seal is read. `get` and `reseal` both ask [`read`], so that a value
-//! is never sealed other than it is returned.
+//! Decrypts legacy rows. `get` and `reseal` both use [`read`], so that reseal never seals a value
+//! that differs from what get returns.
 //!
-//! Three counters are in use, and no row says which one encrypted it:
+//! Clients use three counters, and no row says which one encrypted it:
 //!
 //! | dialect | first block | counter |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | Haskell's `credentials` | `00..00` | 128 bits, big-endian |
 //! | rucredstash | `00..01` | 32 bits, little-endian, in the first four bytes |
 //!
-//! The attributes tell the first two apart. credstash and rucredstash agree on the first 16 bytes
-//! of a value. Beyond them, a row is rucredstash's only if its attributes allow it (see
+//! The attributes distinguish the first two. credstash and rucredstash agree on the first 16 bytes
+//! of a value. For a longer value, a row is rucredstash's only if its attributes allow it (see
 //! [`allows_rucredstash`]) and the little-endian reading is UTF-8, because rucredstash stores text.
 
 use aes::Aes256;
@@ -25,28 +25,28 @@ use crate::secret::{DataKey, Secret};
 const ONE: [u8; 16] = 1_u128.to_be_bytes();
 /// The first counter block of Haskell's `credentials`.
 const ZERO: [u8; 16] = [0; 16];
-/// The bytes on which credstash and rucredstash agree: the first block.
+/// The number of bytes on which credstash and rucredstash agree: the first block.
 const SHARED: usize = 16;
 
-/// The dialects that the attributes of a row without a seal allow.
+/// The dialects that the attributes of a legacy row allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// Raw bytes: Haskell's `credentials`.
     Raw,
-    /// Base64: credstash's.
+    /// Base64: credstash.
     Base64,
     /// Base64 with the attributes that Haskell's `credentials` writes.
     Base64OfHaskell,
-    /// Base64 with the attributes that rucredstash writes: its row or credstash's.
+    /// Base64 with the attributes that rucredstash writes: rucredstash or credstash.
     Base64OfRucredstash,
 }
 
 impl Form {
-    /// The form of a row without a seal. `raw` says that `contents` is B.
+    /// Returns the form of a legacy row. `raw` says that `contents` has type B.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] where `contents` is B and the other attributes are not those of
-    /// Haskell's `credentials`: no other client that is read here writes B.
+    /// [`Refusal::Malformed`] if `contents` has type B and the other attributes are not those of
+    /// Haskell's `credentials`: no other supported client writes B.
     pub(super) fn of(row: &Row, raw: bool) -> Result<Self, Refusal> {
         match (raw, is_haskell(row)) {
             (true, true) => Ok(Self::Raw),
@@ -58,8 +58,9 @@ impl Form {
     }
 }
 
-/// Whether `hmac`, `digest` and `revision` are as Haskell's `credentials` writes them: `hmac` is S,
-/// there is no `digest`, and `revision` is B of at least seven ASCII hexadecimal characters.
+/// Returns whether `hmac`, `digest` and `revision` are as Haskell's `credentials` writes them:
+/// `hmac` is S, `digest` is missing, and `revision` is B with at least seven ASCII hexadecimal
+/// characters.
 fn is_haskell(row: &Row) -> bool {
     let revision = row.get("revision").and_then(Attribute::bytes).and_then(Revision::stored);
     row.get("hmac").and_then(Attribute::text).is_some()
@@ -70,45 +71,45 @@ fn is_haskell(row: &Row) -> bool {
         })
 }
 
-/// Whether rucredstash may have written a row: every version with the little-endian counter writes
-/// `hmac` as B and one of these names as `digest`.
+/// Returns whether rucredstash may have written a row: every version with the little-endian counter
+/// writes `hmac` as B and one of these names as `digest`.
 fn allows_rucredstash(row: &Row) -> bool {
     let digest = row.get("digest").and_then(Attribute::text);
     row.get("hmac").and_then(Attribute::bytes).is_some()
         && matches!(digest, Some("SHA1" | "SHA256" | "SHA384" | "SHA512"))
 }
 
-/// What a row without a seal says.
+/// The possible readings of a legacy row.
 pub(super) enum Reading {
-    /// This dialect's value, because no other reading is possible.
+    /// The value in this dialect: no other reading is possible.
     One(Dialect, Secret),
-    /// credstash's or rucredstash's, which give the same bytes.
+    /// The value in both credstash's and rucredstash's dialect: they give the same bytes.
     Same(Secret),
-    /// credstash's or rucredstash's, which give different bytes, and both are possible.
+    /// Two values, credstash's and rucredstash's: they differ, and both are possible.
     Either {
         /// The big-endian reading.
         credstash: Secret,
-        /// The little-endian reading. It is text.
+        /// The little-endian reading, which is text.
         rucredstash: Secret,
     },
 }
 
 /// Reads a ciphertext whose MAC was verified.
 ///
-/// Where the attributes allow rucredstash and the value is longer than 16 bytes:
+/// If the attributes allow rucredstash and the value is longer than 16 bytes:
 ///
 /// | big-endian | little-endian | reading |
 /// |---|---|---|
 /// | any | not text | credstash's |
-/// | text | text | either's |
-/// | not text | text by chance? | either's |
-/// | not text | text beyond chance | rucredstash's |
+/// | text | text | either |
+/// | not text | text, maybe by chance | either |
+/// | not text | text, not by chance | rucredstash's |
 ///
-/// Text is UTF-8. [`is_beyond_chance`] says what chance may explain.
+/// Text is UTF-8. [`is_beyond_chance`] defines what can be text by chance.
 ///
 /// # Errors
-/// [`Refusal::Integrity`] where the value is not text and the counter of the dialect whose
-/// attribute types were changed gives text: `contents` was changed from S to B, or from B to S.
+/// [`Refusal::Integrity`] if the value is not text, but would be with the counter of another
+/// dialect: somebody changed `contents` from S to B, or from B to S.
 pub(super) fn read(key: &DataKey, contents: Vec<u8>, form: Form) -> Result<Reading, Refusal> {
     match form {
         Form::Raw => {
@@ -120,18 +121,18 @@ pub(super) fn read(key: &DataKey, contents: Vec<u8>, form: Form) -> Result<Readi
             Ok(Reading::One(Dialect::Credstash, secret))
         }
         Form::Base64 => {
-            let secret = big(key, contents.clone(), ONE);
+            let secret = decrypt_big_endian(key, contents.clone(), ONE);
             if !secret.is_text() && is_another_clients(key, contents) {
                 return Err(Refusal::Integrity);
             }
             Ok(Reading::One(Dialect::Credstash, secret))
         }
         Form::Base64OfRucredstash if contents.len() <= SHARED => {
-            Ok(Reading::Same(big(key, contents, ONE)))
+            Ok(Reading::Same(decrypt_big_endian(key, contents, ONE)))
         }
         Form::Base64OfRucredstash => {
-            let rucredstash = little(key, contents.clone());
-            let credstash = big(key, contents, ONE);
+            let rucredstash = decrypt_little_endian(key, contents.clone());
+            let credstash = decrypt_big_endian(key, contents, ONE);
             Ok(if !rucredstash.is_text() {
                 Reading::One(Dialect::Credstash, credstash)
             } else if !credstash.is_text() && is_beyond_chance(&rucredstash, SHARED) {
@@ -143,14 +144,15 @@ pub(super) fn read(key: &DataKey, contents: Vec<u8>, form: Form) -> Result<Readi
     }
 }
 
-/// Whether a ciphertext is text beyond chance with the counter of rucredstash or of Haskell's
-/// `credentials`, whose attributes the row does not have: they were changed.
+/// Returns whether a ciphertext is text, not by chance, with the counter of rucredstash or of
+/// Haskell's `credentials`. The row does not have their attributes, so somebody changed these.
 fn is_another_clients(key: &DataKey, contents: Vec<u8>) -> bool {
-    is_beyond_chance(&little(key, contents.clone()), SHARED)
-        || is_beyond_chance(&big(key, contents, ZERO), 0)
+    is_beyond_chance(&decrypt_little_endian(key, contents.clone()), SHARED)
+        || is_beyond_chance(&decrypt_big_endian(key, contents, ZERO), 0)
 }
 
-/// The value under the counter that begins at `own`, unless only the one at `other` gives text.
+/// Returns the value with the counter that begins at `own`, unless only the counter that begins at
+/// `other` gives text.
 fn unless_retyped(
     key: &DataKey,
     contents: Vec<u8>,
@@ -158,21 +160,21 @@ fn unless_retyped(
     other: [u8; 16],
 ) -> Result<Secret, Refusal> {
     let retyped = contents.clone();
-    let secret = big(key, contents, own);
-    if !secret.is_text() && big(key, retyped, other).is_text() {
+    let secret = decrypt_big_endian(key, contents, own);
+    if !secret.is_text() && decrypt_big_endian(key, retyped, other).is_text() {
         return Err(Refusal::Integrity);
     }
     Ok(secret)
 }
 
-/// Whether random bytes after the first `shared` ones would be this text less than once in 2^21
-/// times.
+/// Returns whether random bytes after the first `shared` ones would be this text less than once in
+/// 2^21 cases.
 ///
-/// A value that is not text has a little-endian reading whose bytes beyond the first 16 are random.
-/// One such byte is ASCII without control characters in 98 of 256 cases (tab, line feed and
-/// carriage return count as no control characters here), so 16 of them are in one of 2^22. With
-/// characters of several bytes, each byte more makes it 0.47 times as likely, and 20 bytes are
-/// text in one of 2^21. With control characters it takes 32 bytes.
+/// If a value is not text, the bytes of its little-endian reading after the first 16 are random.
+/// One random byte is an ASCII character other than a control character in 98 of 256 cases (tab,
+/// line feed and carriage return are allowed), so 16 of them are in one of 2^22. With characters of
+/// several bytes, each further byte makes text 0.47 times as likely, and 20 bytes are text in one
+/// of 2^21 cases. With control characters it takes 32 bytes.
 fn is_beyond_chance(secret: &Secret, shared: usize) -> bool {
     let Some(text) = secret.text() else { return false };
     let tail = text.as_bytes().get(shared..).unwrap_or_default();
@@ -183,25 +185,26 @@ fn is_beyond_chance(secret: &Secret, shared: usize) -> bool {
     tail.len() >= 32 || (tail.len() >= enough && printable())
 }
 
-/// AES-256-CTR with a 128-bit big-endian counter (NIST SP 800-38A, 6.5), in place.
+/// Encrypts or decrypts in place: AES-256-CTR with a 128-bit big-endian counter (NIST SP 800-38A,
+/// 6.5).
 fn ctr_be(key: &DataKey, first_block: [u8; 16], bytes: &mut [u8]) {
     ctr::Ctr128BE::<Aes256>::new(key.encryption().into(), (&first_block).into())
         .apply_keystream(bytes);
 }
 
-/// Encrypts or decrypts in place, as credstash does. Every sealed row is encrypted so.
-pub(super) fn crypt(key: &DataKey, bytes: &mut [u8]) {
+/// Encrypts or decrypts in place, as credstash does. All sealed rows are encrypted like this.
+pub(super) fn apply_keystream(key: &DataKey, bytes: &mut [u8]) {
     ctr_be(key, ONE, bytes);
 }
 
-fn big(key: &DataKey, mut contents: Vec<u8>, first_block: [u8; 16]) -> Secret {
+fn decrypt_big_endian(key: &DataKey, mut contents: Vec<u8>, first_block: [u8; 16]) -> Secret {
     ctr_be(key, first_block, &mut contents);
     Secret::new(contents)
 }
 
-/// AES-256-CTR as rucredstash has it since 0.9.1: a 32-bit little-endian counter in front of a
-/// block that ends in 1.
-fn little(key: &DataKey, mut contents: Vec<u8>) -> Secret {
+/// Decrypts as rucredstash does since 0.9.1: AES-256-CTR with a 32-bit little-endian counter at the
+/// start of a block that ends in 1.
+fn decrypt_little_endian(key: &DataKey, mut contents: Vec<u8>) -> Secret {
     ctr::Ctr32LE::<Aes256>::new(key.encryption().into(), (&ONE).into())
         .apply_keystream(&mut contents);
     Secret::new(contents)
@@ -211,8 +214,8 @@ fn little(key: &DataKey, mut contents: Vec<u8>) -> Secret {
 mod tests {
     use super::*;
 
-    /// How many strings of each length are UTF-8, as shares of all; `ascii` and `others` say how many
-    /// characters of one and of two bytes count.
+    /// Returns the share of strings of each length that are UTF-8. `ascii` and `others` are how
+    /// many characters of one and of two bytes count.
     fn shares_of_text(longest: usize, ascii: f64, others: f64) -> Vec<f64> {
         let mut shares = vec![1.0_f64];
         for length in 1..=longest {
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_chance_is_as_rare_as_documented() {
+    fn text_by_chance_is_as_rare_as_documented() {
         // Without control characters, and with them.
         let shares = shares_of_text(64, 98.0, 1920.0 - 32.0);
         assert!(shares_of_text(64, 128.0, 1920.0)[29] < 2_f64.powi(-21));
@@ -245,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_tail_without_control_characters_is_beyond_chance() {
+    fn long_text_without_control_characters_is_not_by_chance() {
         let text = |tail: &str| Secret::new(format!("sixteen letters.{tail}").into_bytes());
         for (tail, beyond) in [
             ("", false),

@@ -1,4 +1,4 @@
-//! A filter on names.
+//! Prefixes, which select names.
 
 use std::str::FromStr;
 
@@ -6,22 +6,22 @@ use crate::error::Error;
 
 use super::{Name, check_characters};
 
-/// A filter on names.
+/// A prefix that selects names.
 ///
 /// | prefix | covers |
 /// |---|---|
-/// | `dev` | `dev`, and every name that begins with `dev/` or `dev.`, never `development` |
+/// | `dev` | `dev`, and every name that begins with `dev/` or `dev.`, but not `development` |
 /// | `dev/` | every name that begins with `dev/` |
 /// | `/` | every name with a leading slash |
 /// | `db_*` | every name that begins with `db_` |
 /// | `*` | every name |
 ///
-/// Every name that a prefix covers begins with the prefix itself, less a `*` at its end. So a
-/// policy on a path such as `.../bundle/dev/*` reaches only names that begin with `dev/`.
+/// Every name that a prefix covers begins with the prefix itself, without the `*` at its end. So an
+/// IAM policy on a path such as `.../bundle/dev/*` allows only names that begin with `dev/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(Name);
 
-/// Which names a [`Prefix`] covers.
+/// The names that a [`Prefix`] covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach<'a> {
     /// Every name.
@@ -44,19 +44,19 @@ impl Prefix {
         Self(Name(Self::ALL.to_owned()))
     }
 
-    /// The prefix as text, as it was given.
+    /// Returns the prefix as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The prefix as text, in the type of a name, for the log.
+    /// Returns the prefix as a [`Name`], for the log.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.0
     }
 
-    /// The names that it covers.
+    /// Returns the names that the prefix covers.
     #[must_use]
     pub fn reach(&self) -> Reach<'_> {
         match self.as_str().strip_suffix('*') {
@@ -67,7 +67,7 @@ impl Prefix {
         }
     }
 
-    /// The text that every name it covers begins with.
+    /// Returns the text that every covered name begins with.
     #[must_use]
     pub fn literal(&self) -> &str {
         match self.reach() {
@@ -76,7 +76,7 @@ impl Prefix {
         }
     }
 
-    /// Whether it covers this name.
+    /// Returns whether the prefix covers this name.
     #[must_use]
     pub fn covers(&self, name: &Name) -> bool {
         let rest = name.as_str().strip_prefix(self.literal());
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_covers_what_its_form_says() {
+    fn a_prefix_covers_names_as_documented() {
         for (prefix, covered, not_covered) in [
             ("dev", &["dev", "dev/db", "dev.db", "dev/a/b"][..], &["development", "d", "/dev"][..]),
             ("dev/", &["dev/db", "dev/a/b"], &["dev", "dev.db", "development", "/dev/db"]),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_keeps_the_rules_of_a_name() {
+    fn a_prefix_follows_the_rules_of_names() {
         for bad in ["", "a//b", "//", "a\nb", &"a".repeat(513)] {
             assert!(bad.parse::<Prefix>().is_err(), "{bad:?}");
         }
