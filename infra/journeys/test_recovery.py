@@ -209,13 +209,33 @@ def test_similar_versions_are_distinguished(stack: Stack, name: str) -> None:
     for version in ("1", "1#x", f"{1:019}#0"):
         stack.rows.put_item(Item={**row, "version": version})
     stack.done("delete", name=name)
+    # A number is deleted in both its forms.
     assert stack.done("delete", name=name, version=1, force=True)["versions"] == [1]
     left = sorted(entry["row"]["version"] for entry in stack.entries_of(name, "deleted#"))
-    assert left == [f"{1:019}#0", "1", "1#x"]
-    # The padded version no longer exists, so 1 now means the unpadded one.
-    assert stack.done("delete", name=name, version=1, force=True)["versions"] == [1]
+    assert left == [f"{1:019}#0", "1#x"]
+    response = stack.invoke("delete", {"name": name, "version": 1, "force": True})
+    assert response.code == "NotFound"
     stack.done("restore", name=name, version="1#x")
     assert [row["version"] for row in stack.versions_of(name)] == ["1#x"]
+
+
+def test_rows_of_one_number_are_restored_under_a_padded_version(
+    stack: Stack, credstash: CommandLine, name: str
+) -> None:
+    """Both forms of a number cannot be restored at once, and the order is that of the numbers."""
+    assert credstash("put", name, "theirs", "-v", "1")[0] == 0
+    (row,) = stack.versions_of(name)
+    for version in ("1", "2", "10"):
+        stack.rows.put_item(Item={**row, "version": version})
+    stack.done("delete", name=name)
+    stack.rows.put_item(Item={**row, "version": f"{20:019}"})
+    assert stack.invoke("restore", {"name": name}).code == "Exists"
+    for version in (1, 2, 10):
+        assert stack.done("restore", name=name, version=version)["versions"] == [version]
+    padded = [f"{version:019}" for version in (1, 2, 10, 20)]
+    assert [row["version"] for row in stack.versions_of(name)] == padded
+    response = stack.invoke("restore", {"name": name, "version": "1"})
+    assert response.code == "Exists" and "elete" in response.message
 
 
 def test_a_version_past_its_recovery_window_is_not_restored_even_if_dynamodb_still_has_it(
@@ -248,7 +268,9 @@ def test_rows_of_other_clients_are_restored_unchanged(
         assert stack.done("delete", name=name, version=version)["versions"] != []
     assert stack.done("restore", name=name, version="12")["versions"] == [12]
     assert stack.done("restore", name=name, version="release-2")["versions"] == ["release-2"]
-    assert stack.versions_of(name) == before
+    # Below a padded version, an unpadded number is restored with its zeros.
+    seven, twelve, release = before
+    assert stack.versions_of(name) == [seven, {**twelve, "version": f"{12:019}"}, release]
     assert credstash("get", name, "-v", f"{7:019}")[1].strip() == "theirs"
 
 

@@ -155,6 +155,11 @@ def test_everything_then_opens_on_a_stack_that_refuses_legacy_rows(rows: Rows) -
     for name, reason in rows.refused.items():
         response = stack.invoke("get", {"name": name})
         assert response.code == ("Malformed" if reason == "malformed" else "Integrity"), name
+    # Nor does such a stack seal a legacy row, whatever a hint says.
+    hint = {"dialects": [{"name": "bad/ambiguous 0", "dialect": "credstash"}]}
+    assert rotation.run(stack, "reseal", **HINTS, **hint)["changed"] == 0
+    assert rotation.failures(stack, "reseal")["bad/ambiguous 0", 1] == "unsealed"
+    rows.stack = rows.rotating.deploy(rows.key)
 
 
 def test_hints_resolve_ambiguous_rows_but_never_damaged_ones(rows: Rows) -> None:

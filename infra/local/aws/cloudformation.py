@@ -1,9 +1,10 @@
-"""CloudFormation: Fn::Join in a condition, and aliases that exist.
+"""CloudFormation: Fn::Join in a condition, aliases that exist, and references in metadata.
 
 ministack compares the unevaluated function, so a condition on an empty list is never true.
 Source: AWS, CloudFormation User Guide, "Condition functions", "Supported functions".
 
-It also points an existing alias to the new key, where AWS's CreateAlias fails.
+It also points an existing alias to the new key, where AWS's CreateAlias fails, and ignores that a
+reference in a resource's Metadata is a dependency.
 """
 
 from typing import Any
@@ -29,6 +30,9 @@ def joined(expression: Any, parameters: Fields) -> Any:
     return separator.join(parts.split(",") if isinstance(parts, str) else parts)
 
 
+extract_dependencies = engine._extract_deps
+
+
 def create_alias(logical_id: str, properties: Fields, stack: str) -> Any:
     """Creates an alias, unless it exists."""
     name = properties.get("AliasName", "")
@@ -37,7 +41,15 @@ def create_alias(logical_id: str, properties: Fields, stack: str) -> Any:
     return provisioners._kms_alias_create(logical_id, properties, stack)
 
 
+def dependencies(resource: Fields, names: set[str]) -> Any:
+    """Returns the resources that a resource refers to in its properties or its metadata."""
+    within = {"properties": resource.get("Properties"), "metadata": resource.get("Metadata")}
+    return extract_dependencies({**resource, "Properties": within}, names)
+
+
 def install() -> None:
+    for module in (engine, stacks):
+        module._extract_deps = dependencies
     provisioners._RESOURCE_HANDLERS["AWS::KMS::Alias"]["create"] = create_alias
     evaluate = engine._evaluate_conditions
 

@@ -191,8 +191,7 @@ impl Coffer {
         if versions.is_empty() {
             return Err(not_found());
         }
-        versions.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        versions.dedup();
+        each_number_once(&mut versions);
         Ok(Deleted { name: name.clone(), versions, until: None })
     }
 
@@ -297,6 +296,12 @@ async fn form(store: &Store, delete: &Delete) -> Result<Option<Label>, Error> {
     let buried = store.buried(name, Some(&padded), None).await?.0;
     let known = buried.iter().any(|each| !each.before_reseal);
     Ok(Some(if known { padded } else { label.clone() }))
+}
+
+/// Sorts versions, and keeps each number once, whether its rows were padded or not.
+pub(super) fn each_number_once(versions: &mut Vec<Label>) {
+    versions.sort_by_cached_key(|label| label.padded().as_str().to_owned());
+    versions.dedup_by_key(|label| label.padded());
 }
 
 /// Until when what was asked for awaits recovery already, if it does.

@@ -10,7 +10,7 @@ use crate::store::Store;
 use crate::store::ledger::Buried;
 use crate::store::transaction::{Committed, Transaction};
 
-use super::delete::MOVED;
+use super::delete::{MOVED, each_number_once};
 use super::{Coffer, for_name, unless_reserved};
 
 /// What is to be restored.
@@ -56,13 +56,15 @@ impl Coffer {
         let store = self.ledger()?;
         let name = &restore.name;
         let mut versions: Vec<Label> = Vec::new();
-        // Those whose place is taken: by what was put since, or by another row of the number.
+        // The versions that were restored, and those whose place is taken by a later put or by
+        // another row of the number. Both as they lie in the ledger.
+        let mut restored: Vec<Label> = Vec::new();
         let mut taken: Vec<Label> = Vec::new();
         // Whether one would come back above a version that is current.
         let mut hidden = false;
         let mut pause = Pause::default();
         loop {
-            let gone = [versions.as_slice(), taken.as_slice()].concat();
+            let gone = [restored.as_slice(), taken.as_slice()].concat();
             // The end of the chain first: what Coffer writes after it was read makes this fail.
             let tail = store.tail(name).await?;
             let ((buried, more), live) =
@@ -89,7 +91,8 @@ impl Coffer {
             });
             let highest = highest.as_ref().map(|(identity, life)| (identity, *life));
             let (state, newest) = after_restore(&tail, highest, top);
-            let labels: Vec<_> = buried.into_iter().map(|buried| buried.label).collect();
+            let (labels, stored): (Vec<_>, Vec<_>) =
+                buried.into_iter().map(|buried| (buried.label, buried.stored)).unzip();
             let change = Change {
                 act: Act::Restore,
                 versions: labels.clone(),
@@ -101,6 +104,7 @@ impl Coffer {
             match self.tell(store, transaction, name, &tail, &change, caller).await? {
                 Committed::Done => {
                     versions.extend(labels);
+                    restored.extend(stored);
                     if !more {
                         break;
                     }
@@ -112,7 +116,7 @@ impl Coffer {
                         (failed.contains(&put) && !failed.contains(&remove)).then_some(label)
                     };
                     let before = taken.len();
-                    taken.extend(labels.into_iter().enumerate().filter_map(stays));
+                    taken.extend(stored.into_iter().enumerate().filter_map(stays));
                     if taken.len() == before {
                         pause.wait().await?;
                     }
@@ -131,7 +135,7 @@ impl Coffer {
                 (false, true) => resealed_is_there(),
             });
         }
-        versions.reverse();
+        each_number_once(&mut versions);
         Ok(Restored { name: name.clone(), versions })
     }
 }
@@ -156,11 +160,14 @@ fn in_order(buried: Vec<Buried>, top: Option<&Top>) -> (Vec<Label>, Vec<Buried>)
         if !padded || each.label.padded() == each.label {
             below.push(each);
         } else if each.is_sealed() {
-            above.push(each.label);
+            above.push(each.stored);
         } else {
             below.push(each.padded());
         }
     }
+    // With its zeros a number has another place in the order, and perhaps that of another row.
+    below.sort_by(|a, b| b.label.as_str().cmp(a.label.as_str()).then(b.sequence.cmp(&a.sequence)));
+    below.dedup_by(|later, kept| later.label == kept.label);
     (above, below)
 }
 
@@ -180,7 +187,7 @@ async fn awaiting(
     loop {
         let (page, more) = store.buried(&restore.name, label, after).await?;
         for buried in page {
-            let done = done.contains(&buried.label);
+            let done = done.contains(&buried.stored);
             let later =
                 restore.deleted_before.is_some_and(|before| buried.deleted_at > Some(before));
             let other = buried.before_reseal != restore.before_reseal;

@@ -64,8 +64,10 @@ const TOKEN: &[&str] = &["answer", "entry", "fingerprint", "name", "ttl"];
 /// A version that awaits recovery.
 #[derive(Debug)]
 pub struct Buried {
-    /// Its version.
+    /// Its version, as it is restored.
     pub label: Label,
+    /// Its version as it lies in the ledger.
+    pub stored: Label,
     /// When it was deleted, to the second; none if that is not known.
     pub deleted_at: Option<Moment>,
     /// The number of the event that tells of it: of two, the later one is greater.
@@ -90,7 +92,8 @@ impl Buried {
         let sequence = number("sequence").and_then(|number| number.try_into().ok()).unwrap_or(0);
         let before_reseal = item.get(BEFORE_RESEAL).is_some_and(|flag| flag.as_bool() == Ok(&true));
         let life = number("life").and_then(|number| number.try_into().ok());
-        Some(Self { label, deleted_at, sequence, until, life, before_reseal, item })
+        let stored = label.clone();
+        Some(Self { label, stored, deleted_at, sequence, until, life, before_reseal, item })
     }
 
     /// The entry as it lies in the ledger.
