@@ -66,6 +66,17 @@ ACCOUNT = os.environ["COFFER_KEY_ARN"].split(":")[4]
 
 # ---- the session ----
 
+# The files that take longest, which workers begin with, so that all workers end at about the same
+# time.
+LONGEST = ("test_faults", "test_rewrap", "test_bundle_reads", "test_reseal", "test_adoption")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
+
 
 @pytest.fixture
 def show(request: pytest.FixtureRequest) -> Show:

@@ -135,7 +135,7 @@ def test_a_secret_with_hundreds_of_possible_contexts_is_processed_in_several_req
     following: dict[str, Any] = {}
     while True:
         page = rows.stack.patiently("rotate", **request, **following)
-        failures += [(failure["version"], failure["reason"]) for failure in page["failures"]]
+        failures += [(each["version"], each["reason"]) for each in page.get("failures", [])]
         if "next" not in page:
             break
         following = {"next": page["next"]}
