@@ -50,6 +50,8 @@ def check_outcome(exchange: Any) -> Iterator[str]:
     """Yields why a response is not what its request must result in."""
     response, expected = exchange["response"], exchange["expected"]
     status, body = response["status"], response["body"]
+    if expected == "any":
+        return
     if status >= 500 or not is_from_coffer(response):
         yield f"status {status}: {body}"
     elif expected == "accepted" and status in (400, 413):

@@ -16,7 +16,8 @@ INCOMPLETE = ("expires_at", "length", "next", "schedule", "template", "timezone"
 def expectation(valid: bool, name: str | int | None = None) -> str:
     """Returns what to expect if only this field differs from a request that is accepted.
 
-    The API accepts or rejects a request; or it is enough that its response is documented.
+    `accepted` and `rejected` are about the request itself: a secret that does not exist is not a
+    rejection. With `documented`, any documented response below 500 will do; with `any`, others too.
     """
     if not valid:
         return "rejected"
