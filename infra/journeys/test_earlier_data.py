@@ -61,7 +61,9 @@ def stack(kms: Any) -> Stack:
 
 def check_values(stack: Stack) -> None:
     for expected in EARLIER["values"]:
-        request = {field: expected[field] for field in ("name", "version", "context") if field in expected}
+        request = {
+            field: expected[field] for field in ("name", "version", "context") if field in expected
+        }
         response = stack.get(**request)
         for field in ("secret", "secret_base64"):
             assert response.get(field) == expected.get(field), expected

@@ -230,9 +230,9 @@ def test_rows_of_one_number_are_restored_under_a_padded_version(
     stack.done("delete", name=name)
     stack.rows.put_item(Item={**row, "version": f"{20:019}"})
     assert stack.invoke("restore", {"name": name}).code == "Exists"
-    for version in (1, 2, 10):
-        assert stack.done("restore", name=name, version=version)["versions"] == [version]
-    padded = [f"{version:019}" for version in (1, 2, 10, 20)]
+    for number in (1, 2, 10):
+        assert stack.done("restore", name=name, version=number)["versions"] == [number]
+    padded = [f"{number:019}" for number in (1, 2, 10, 20)]
     assert [row["version"] for row in stack.versions_of(name)] == padded
     response = stack.invoke("restore", {"name": name, "version": "1"})
     assert response.code == "Exists" and "elete" in response.message
