@@ -68,7 +68,18 @@ ACCOUNT = os.environ["COFFER_KEY_ARN"].split(":")[4]
 
 # The files that take longest, which workers begin with, so that all workers end at about the same
 # time.
-LONGEST = ("test_faults", "test_rewrap", "test_bundle_reads", "test_reseal", "test_adoption")
+LONGEST = (
+    "test_rewrap",
+    "test_faults",
+    "test_runs",
+    "test_crashes",
+    "test_bundle_reads",
+    "test_reseal",
+    "test_openapi",
+    "test_recovery_concurrency",
+    "test_adoption",
+    "test_old_clients",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from ministack.core import lambda_runtime
 
-
 FIRST_LINE_SECONDS = 2.0
 NEXT_LINE_SECONDS = 0.005
 
