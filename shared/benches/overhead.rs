@@ -16,13 +16,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::primitives::Blob;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use coffer::chain::Caller;
-use coffer::coffer::get::Which;
-use coffer::coffer::put::{Put, Value};
-use coffer::coffer::{Coffer, Legacy, Policy};
 use coffer::context::Context;
 use coffer::envelope::{Envelope, seal};
 use coffer::keys::Keys;
 use coffer::name::Stage;
+use coffer::operations::get::VersionSelector;
+use coffer::operations::put::{Put, Value};
+use coffer::operations::{Coffer, Legacy, Policy};
 use coffer::row::{Attribute, Row};
 use coffer::secret::{DataKey, Secret};
 use coffer::store::Store;
@@ -129,7 +129,7 @@ async fn whole(table: String, ledger: String, key_arn: String) {
     };
     let caller = Caller { who: "bench".to_owned(), request_id: "bench".to_owned() };
     let name = coffer.put(vec![put], None, &caller).await.unwrap().remove(0).name;
-    let current = Which::Stage(Stage::Current);
+    let current = VersionSelector::Stage(Stage::Current);
     let (mut gets, mut calls) = (vec![], vec![]);
     // In turn, so that a slow moment strikes both.
     for _ in 0..RUNS {

@@ -141,7 +141,7 @@ pub enum Newest {
 
 /// The end of a chain: what the next entry has to hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tail {
+pub struct ChainHead {
     /// The number of the newest entry; 0 where there is none.
     pub sequence: u64,
     /// The highest version there ever was, as far as the ledger knows.
@@ -158,7 +158,7 @@ pub struct Tail {
     ttl: Option<Moment>,
 }
 
-impl Tail {
+impl ChainHead {
     /// The end of a chain of three events.
     #[cfg(test)]
     pub(crate) fn standing(state: State, life: u64, newest: Option<Identity>) -> Self {
@@ -407,10 +407,10 @@ pub struct Check {
     entries: u64,
     last: Option<Seen>,
     /// The entry that the head is about.
-    attested: Option<Tail>,
+    attested: Option<ChainHead>,
     /// The newest entry that was written with its head.
     headed: u64,
-    head: Option<Tail>,
+    head: Option<ChainHead>,
 }
 
 #[derive(Debug)]
@@ -427,7 +427,7 @@ impl Check {
     #[must_use]
     pub fn new(head: Option<&Row>, now: Moment) -> Self {
         let mut broken = BTreeSet::new();
-        let tail = head.and_then(Tail::head);
+        let tail = head.and_then(ChainHead::head);
         if head.is_some() && tail.is_none() {
             broken.insert(Broken { entry: HEAD.to_owned(), fault: Fault::Altered });
         }
@@ -463,7 +463,7 @@ impl Check {
             self.blame(place, Fault::Altered);
         }
         if self.head.as_ref().is_some_and(|head| head.sequence == sequence) {
-            self.attested = Tail::entry(row);
+            self.attested = ChainHead::entry(row);
         }
         // A bundle writes entries without heads.
         if !row.get("headless").is_some_and(Attribute::is_set) {
@@ -508,7 +508,7 @@ impl Check {
             }
         }
         // A head is only ever followed by newer ones.
-        let now = head.and_then(Tail::head).map_or(0, |head| head.sequence);
+        let now = head.and_then(ChainHead::head).map_or(0, |head| head.sequence);
         if self.headed > now {
             let fault = if head.is_some() { Fault::Altered } else { Fault::Missing };
             self.blame(HEAD.to_owned(), fault);
@@ -546,13 +546,13 @@ mod tests {
     /// Puts whose entries would end at these times if each were alone, and their head.
     fn ending(ends: &[Option<i64>]) -> (Vec<Row>, Row) {
         let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
-        let (mut tail, mut rows) = (Tail::default(), Vec::new());
+        let (mut tail, mut rows) = (ChainHead::default(), Vec::new());
         for end in ends {
             let ttl = end.map(at);
             let (row, next) = tail.follow(&name(), &put(Vec::new()), &caller, ttl, false);
             rows.push(row);
             // As the next writer reads it.
-            tail = Tail::of(&[next.to_head(&name()), rows[rows.len() - 1].clone()]).unwrap();
+            tail = ChainHead::of(&[next.to_head(&name()), rows[rows.len() - 1].clone()]).unwrap();
         }
         let head = tail.to_head(&name());
         (rows, head)
@@ -565,7 +565,7 @@ mod tests {
     /// Ten puts; the entries before `expired` have had their time.
     fn chain(expired: usize, headless: bool) -> (Vec<Row>, Row) {
         let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
-        let mut tail = Tail::default();
+        let mut tail = ChainHead::default();
         let mut rows = Vec::new();
         for version in 1..=10_u64 {
             let versions = vec![Label::from(Version::new(version).unwrap())];
@@ -599,10 +599,10 @@ mod tests {
     fn a_chain_is_whole_as_it_was_written() {
         let (rows, head) = chain(0, false);
         assert_eq!(faults(&rows, Some(&head)), []);
-        assert_eq!(Tail::of(&[head.clone(), rows[9].clone()]).unwrap().sequence, 10);
-        assert_eq!(Tail::of(&[head]).unwrap().highest.unwrap().number(), 10);
-        assert_eq!(Tail::of(&[]), Some(Tail::default()));
-        assert_eq!(Tail::of(&[Row::new()]), None);
+        assert_eq!(ChainHead::of(&[head.clone(), rows[9].clone()]).unwrap().sequence, 10);
+        assert_eq!(ChainHead::of(&[head]).unwrap().highest.unwrap().number(), 10);
+        assert_eq!(ChainHead::of(&[]), Some(ChainHead::default()));
+        assert_eq!(ChainHead::of(&[Row::new()]), None);
     }
 
     #[test]
@@ -651,7 +651,7 @@ mod tests {
     fn an_entry_and_its_head_say_the_same_of_a_life() {
         let (rows, head) = chain(0, false);
         for row in [&rows[9], &head] {
-            let tail = Tail::of(std::slice::from_ref(row)).unwrap();
+            let tail = ChainHead::of(std::slice::from_ref(row)).unwrap();
             assert_eq!((tail.life, tail.newest), (1, Some(identity(10))));
         }
     }
@@ -660,7 +660,7 @@ mod tests {
     fn a_delete_ends_a_life_and_a_restore_resumes_it() {
         let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
         let (rows, head) = chain(0, false);
-        let mut tail = Tail::of(&[head, rows[9].clone()]).unwrap();
+        let mut tail = ChainHead::of(&[head, rows[9].clone()]).unwrap();
         for (act, state, newest, expected) in [
             (Act::Policy, State::Live, Newest::Kept, (1, Some(10))),
             (Act::Delete, State::Live, Newest::Is(identity(9)), (1, Some(9))),
@@ -675,7 +675,7 @@ mod tests {
             tail = next;
             let (life, newest) = expected;
             assert_eq!((tail.life, tail.newest.clone()), (life, newest.map(identity)), "{act:?}");
-            assert_eq!(Tail::of(&[row]), Some(tail.clone()));
+            assert_eq!(ChainHead::of(&[row]), Some(tail.clone()));
         }
     }
 
@@ -685,7 +685,7 @@ mod tests {
         let mut old = rows[9].clone();
         old.remove("life");
         old.remove("newest");
-        let tail = Tail::of(&[old]).unwrap();
+        let tail = ChainHead::of(&[old]).unwrap();
         assert_eq!((tail.life, tail.newest), (0, None));
     }
 
@@ -699,16 +699,16 @@ mod tests {
             ])
         };
         let newest = rows[9].clone();
-        assert_eq!(Tail::of(&[entry(HEAD), newest.clone()]), None);
+        assert_eq!(ChainHead::of(&[entry(HEAD), newest.clone()]), None);
         for key in ["event#x", "event#+000000000000000011", &key(11), "event#18446744073709551615"]
         {
-            assert_eq!(Tail::of(&[head.clone(), entry(key)]), None, "{key}");
-            assert_eq!(Tail::of(&[entry(key)]), None, "{key}");
+            assert_eq!(ChainHead::of(&[head.clone(), entry(key)]), None, "{key}");
+            assert_eq!(ChainHead::of(&[entry(key)]), None, "{key}");
         }
-        assert_eq!(Tail::of(&[head, entry(&key(10))]).unwrap().sequence, 10);
+        assert_eq!(ChainHead::of(&[head, entry(&key(10))]).unwrap().sequence, 10);
         let mut huge = newest;
         huge.insert("entry".to_owned(), Attribute::Text("event#18446744073709551615".to_owned()));
-        assert_eq!(Tail::of(&[huge]), None);
+        assert_eq!(ChainHead::of(&[huge]), None);
     }
 
     #[test]
@@ -814,7 +814,7 @@ mod tests {
             recoverable_until: Some(at(NOW)),
             ..put(Vec::new())
         };
-        let (row, tail) = Tail::default().follow(&name(), &change, &caller, None, false);
+        let (row, tail) = ChainHead::default().follow(&name(), &change, &caller, None, false);
         assert_eq!(row["recoverable_until"].text(), Some("1970-01-01T00:33:20Z"));
         let head = tail.to_head(&name());
         assert_eq!(faults(std::slice::from_ref(&row), Some(&head)), []);
@@ -829,8 +829,8 @@ mod tests {
         assert_eq!(faults(&rows, None), []);
         assert_eq!(faults(&rows, Some(&head)), []);
         // Of these very rows: those of another chain may be a second younger.
-        let older = Tail::of(&rows[3..4]).unwrap().to_head(&name());
+        let older = ChainHead::of(&rows[3..4]).unwrap().to_head(&name());
         assert_eq!(faults(&rows, Some(&older)), []);
-        assert_eq!(Tail::of(&[older, rows[9].clone()]).unwrap().sequence, 10);
+        assert_eq!(ChainHead::of(&[older, rows[9].clone()]).unwrap().sequence, 10);
     }
 }

@@ -8,14 +8,14 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, Visitor};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::coffer::Coffer;
-use crate::coffer::hint::{Hint, Hints, Whose};
 use crate::context::Context;
 use crate::entries::{self, Entries, Fault, MAX_FIELDS, MAX_FIELDS_OF_EACH};
 use crate::error::Error;
 use crate::generate::{Class, Rules};
 use crate::moment::Moment;
 use crate::name::Name;
+use crate::operations::Coffer;
+use crate::operations::legacy_hints::{LegacyHint, LegacyHints, Scope};
 use crate::secret::Secret;
 use crate::template::Template;
 
@@ -382,8 +382,8 @@ impl Fields {
     /// `prefix` or neither, and a `context` or a `dialect`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything else, or more than [`Hints::MAX`].
-    pub fn hints(&mut self) -> Result<Hints, Error> {
+    /// [`Error::Invalid`] for anything else, or more than [`LegacyHints::MAX`].
+    pub fn hints(&mut self) -> Result<LegacyHints, Error> {
         let mut hints = self.known_contexts("contexts")?;
         for mut each in self.objects("dialects", "dialects[].")? {
             let whose = each.whose()?;
@@ -391,12 +391,12 @@ impl Fields {
                 each.wrong("dialect", "is credstash, credentials-haskell or rucredstash-le32")
             })?;
             each.finish()?;
-            hints.push(Hint { whose, context: None, dialect: Some(dialect) });
+            hints.push(LegacyHint { whose, context: None, dialect: Some(dialect) });
         }
-        if hints.len() > Hints::MAX {
+        if hints.len() > LegacyHints::MAX {
             return Err(too_many_hints());
         }
-        Ok(Hints::new(hints))
+        Ok(LegacyHints::new(hints))
     }
 
     /// Encryption contexts by name or prefix: an array of objects, each with a `name` or a
@@ -404,15 +404,15 @@ impl Fields {
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else, a name or prefix given twice, or more than
-    /// [`Hints::MAX`] entries.
-    pub fn contexts_by_name(&mut self, name: &'static str) -> Result<Vec<Hint>, Error> {
+    /// [`LegacyHints::MAX`] entries.
+    pub fn contexts_by_name(&mut self, name: &'static str) -> Result<Vec<LegacyHint>, Error> {
         if let Some(field) = self.given.get_mut(name)
             && let Field::Text(json) = field
         {
             *field = Field::Json(Zeroizing::new(std::mem::take(json)));
         }
         let hints = self.known_contexts(name)?;
-        if hints.iter().any(|hint| matches!(hint.whose, Whose::All)) {
+        if hints.iter().any(|hint| matches!(hint.whose, Scope::All)) {
             return Err(self.wrong(name, "must have a `name` or a `prefix` in each entry"));
         }
         let mut known: Vec<_> = hints.iter().map(|hint| hint.whose.to_text()).collect();
@@ -430,33 +430,33 @@ impl Fields {
     /// turns a value into noise, so that one is left to whoever may start the state machine.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything else, or more than [`Hints::MAX`].
-    pub fn contexts(&mut self) -> Result<Hints, Error> {
+    /// [`Error::Invalid`] for anything else, or more than [`LegacyHints::MAX`].
+    pub fn contexts(&mut self) -> Result<LegacyHints, Error> {
         if self.take("dialects").is_some() {
             return Err(Error::invalid(
                 "`dialects` is not taken for one name. Start the stack's state machine with it.",
             ));
         }
-        self.known_contexts("contexts").map(Hints::new)
+        self.known_contexts("contexts").map(LegacyHints::new)
     }
 
-    fn known_contexts(&mut self, name: &'static str) -> Result<Vec<Hint>, Error> {
+    fn known_contexts(&mut self, name: &'static str) -> Result<Vec<LegacyHint>, Error> {
         let mut hints = Vec::new();
         for mut each in self.objects(name, "contexts[].")? {
             let whose = each.whose()?;
             let context = Some(each.context("context")?);
             each.finish()?;
-            hints.push(Hint { whose, context, dialect: None });
+            hints.push(LegacyHint { whose, context, dialect: None });
         }
         Ok(hints)
     }
 
-    fn whose(&mut self) -> Result<Whose, Error> {
+    fn whose(&mut self) -> Result<Scope, Error> {
         let name = self.text("name")?.map(|name| Name::of_any_client(&name)).transpose()?;
         match (name, self.parsed("prefix")?) {
-            (None, None) => Ok(Whose::All),
-            (Some(name), None) => Ok(Whose::Name(name)),
-            (None, Some(prefix)) => Ok(Whose::Prefix(prefix)),
+            (None, None) => Ok(Scope::All),
+            (Some(name), None) => Ok(Scope::Name(name)),
+            (None, Some(prefix)) => Ok(Scope::Prefix(prefix)),
             (Some(_), Some(_)) => Err(self.wrong("prefix", "goes without `name`")),
         }
     }
@@ -464,7 +464,7 @@ impl Fields {
     fn objects(&mut self, name: &'static str, path: &'static str) -> Result<Vec<Self>, Error> {
         let what = "is an array of objects";
         let Some(field) = self.take(name) else { return Ok(Vec::new()) };
-        match field_json(&field).map(|json| entries::objects(json, Hints::MAX)) {
+        match field_json(&field).map(|json| entries::objects(json, LegacyHints::MAX)) {
             Some(Err(Fault::TooMany)) => Err(too_many_hints()),
             Some(objects) => self.each(name, path, objects, what),
             None => Err(self.wrong(name, what)),
@@ -745,8 +745,8 @@ mod tests {
         assert_eq!(code(fields(&map).several("s")), "TooLarge");
 
         let hints = |count| fields(&list("contexts", r#"{"context":{}}"#, count)).hints();
-        assert!(hints(Hints::MAX).is_ok());
-        let error = hints(Hints::MAX + 1).err().unwrap();
+        assert!(hints(LegacyHints::MAX).is_ok());
+        let error = hints(LegacyHints::MAX + 1).err().unwrap();
         assert!(error.to_string().contains("at most 1000"), "{error}");
 
         let wide = |count: usize| (0..count).map(|n| format!(r#""{n}":1"#)).collect::<Vec<_>>();

@@ -13,11 +13,11 @@ use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 use lru::LruCache;
 
+use crate::aws_error::AwsError;
 use crate::context::Context;
 use crate::digest;
 use crate::error::Error;
-use crate::failure::Failure;
-use crate::pace::Pace;
+use crate::rate_limit::RateLimit;
 use crate::secret::DataKey;
 
 /// The KMS key of the stack, and those it had before.
@@ -27,7 +27,7 @@ pub struct Keys {
     /// The stack's key, then the retired ones.
     key_ids: Vec<String>,
     cache: Cache,
-    pace: Pace,
+    pace: RateLimit,
     /// Which key wrapped what was wrapped anew last: most likely the next one, too.
     wrapped_by: AtomicUsize,
 }
@@ -68,7 +68,7 @@ enum NotTaken {
 }
 
 impl NotTaken {
-    fn of(failure: Failure) -> Result<Self, Failure> {
+    fn of(failure: AwsError) -> Result<Self, AwsError> {
         match failure.code() {
             // The blob's length is validated before anybody looks at it.
             "InvalidCiphertextException" | "ValidationException" => Ok(Self::Refused),
@@ -87,12 +87,12 @@ impl Keys {
         // Where there are retired keys, most are still wrapped by them.
         let wrapped_by = AtomicUsize::new(usize::from(!retired.is_empty()));
         let key_ids = [key_id].into_iter().chain(retired).collect();
-        Self { client, key_ids, cache: Cache::new(cache), pace: Pace::default(), wrapped_by }
+        Self { client, key_ids, cache: Cache::new(cache), pace: RateLimit::default(), wrapped_by }
     }
 
     /// How fast calls to KMS may follow each other.
     #[must_use]
-    pub fn pace(&self) -> &Pace {
+    pub fn pace(&self) -> &RateLimit {
         &self.pace
     }
 
@@ -113,7 +113,7 @@ impl Keys {
                 request.customize().config_override(config).send()
             })
             .await
-            .map_err(|error| Failure::of("kms:GenerateDataKey", self.key_id(), &error))
+            .map_err(|error| AwsError::of("kms:GenerateDataKey", self.key_id(), &error))
             .map_err(|failure| match failure.code() {
                 "ValidationException" if !context.is_empty() => Error::invalid(
                     "KMS does not take this `context`. Use fewer, shorter, plain keys and values.",
@@ -162,7 +162,7 @@ impl Keys {
         key_id: &str,
         wrapped: &[u8],
         context: &Context,
-    ) -> Result<Unwrapped, Failure> {
+    ) -> Result<Unwrapped, AwsError> {
         let answer = self
             .paced(|config| {
                 let request = self.client.decrypt().key_id(key_id);
@@ -174,7 +174,7 @@ impl Keys {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                return match NotTaken::of(Failure::of("kms:Decrypt", key_id, &error))? {
+                return match NotTaken::of(AwsError::of("kms:Decrypt", key_id, &error))? {
                     NotTaken::Refused => Ok(Unwrapped::Refused),
                     NotTaken::Foreign => Ok(Unwrapped::Foreign),
                 };
@@ -225,7 +225,7 @@ impl Keys {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                return match NotTaken::of(Failure::of(REENCRYPT, key_id, &error)) {
+                return match NotTaken::of(AwsError::of(REENCRYPT, key_id, &error)) {
                     Ok(NotTaken::Refused) => Ok(Rewrapped::Refused),
                     Ok(NotTaken::Foreign) => Ok(Rewrapped::Foreign),
                     // What a retired key wraps that cannot be used stays as it is.
@@ -263,7 +263,7 @@ impl Keys {
             let turn = self.pace.turn().await;
             let once = Builder::new().retry_config(RetryConfig::disabled());
             match call(once).await {
-                Err(error) if Failure::of("", "", &error).is_passing() => {
+                Err(error) if AwsError::of("", "", &error).is_passing() => {
                     if !self.pace.throttled(turn) {
                         return Err(error);
                     }

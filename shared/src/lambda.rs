@@ -16,13 +16,13 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::chain::Caller;
-use crate::coffer::work::Action;
-use crate::coffer::{Coffer, Legacy, Policy};
 use crate::error::{Code, Error};
 use crate::event::{Answer, FunctionError, Received, Reply};
 use crate::fields::Fields;
 use crate::keys::Keys;
 use crate::name::{Label, Name};
+use crate::operations::executor::Action;
+use crate::operations::{Coffer, Legacy, Policy};
 use crate::store::Store;
 
 pub mod relay;

@@ -16,17 +16,18 @@
 //! | [`chain`], [`life`] | what was done to a name, entry by entry, and since when it lives; pure functions | AWS, async, tables |
 //! | [`keys`] | data keys from KMS | DynamoDB, the layout of a row's ciphertext |
 //! | [`store`] | rows in DynamoDB, live and in the ledger | KMS, plaintext |
-//! | [`pause`], [`pace`] | the time between two tries, and between two calls | what is tried |
-//! | [`failure`] | what AWS answers when it does not do its part | what was asked for |
-//! | [`coffer`] | one file a verb | Lambda, HTTP, JSON |
+//! | [`backoff`], [`rate_limit`] | the time between two tries, and between two calls | what is tried |
+//! | [`aws_error`] | what AWS answers when it does not do its part | what was asked for |
+//! | [`operations`] | one file a verb | Lambda, HTTP, JSON |
 //! | [`fields`], [`cursor`], [`document`], [`event`] | requests read, answers written | crypto |
 //! | [`lambda`] | settings, clients, the log, the runtime's loop | crypto |
 //! | [`error`] | the one error, and its one meeting with the wire | everything |
 //!
 //! The functions, one binary a verb, use [`lambda::Operation`] and what it hands them.
 
+pub mod aws_error;
+pub mod backoff;
 pub mod chain;
-pub mod coffer;
 pub mod context;
 pub mod cursor;
 pub mod digest;
@@ -35,7 +36,6 @@ mod entries;
 pub mod envelope;
 pub mod error;
 pub mod event;
-pub mod failure;
 pub mod fields;
 pub mod generate;
 pub mod keys;
@@ -44,8 +44,8 @@ pub mod life;
 mod memory;
 pub mod moment;
 pub mod name;
-pub mod pace;
-pub mod pause;
+pub mod operations;
+pub mod rate_limit;
 pub mod row;
 pub mod schedule;
 pub mod secret;

@@ -5,7 +5,7 @@
 //! newest version. Other clients put and delete without writing events, and DynamoDB removes
 //! expired rows. Both show because the recorded row is gone.
 
-use crate::chain::{Newest, State, Tail};
+use crate::chain::{ChainHead, Newest, State};
 use crate::digest;
 use crate::moment::Moment;
 use crate::name::Label;
@@ -94,7 +94,7 @@ pub enum Verdict {
 
 /// Judges the life of a name by the end of its chain and its highest live version.
 #[must_use]
-pub fn judge(tail: &Tail, top: Option<&Top>, now: Moment) -> Verdict {
+pub fn judge(tail: &ChainHead, top: Option<&Top>, now: Moment) -> Verdict {
     let Some(top) = top.filter(|top| !top.has_expired(now)) else { return Verdict::Over };
     // A client that writes no events has put what is live now.
     if tail.state == State::Deleted {
@@ -112,7 +112,7 @@ pub fn judge(tail: &Tail, top: Option<&Top>, now: Moment) -> Verdict {
 /// Whether the version that the last event tells of is missing although nothing ended the life: a
 /// transaction may have been seen in part.
 #[must_use]
-pub fn may_be_partial(tail: &Tail, top: Option<&Top>, now: Moment) -> bool {
+pub fn may_be_partial(tail: &ChainHead, top: Option<&Top>, now: Moment) -> bool {
     tail.state != State::Deleted
         && tail.newest.is_some()
         && !top.is_some_and(|top| top.has_expired(now))
@@ -121,7 +121,7 @@ pub fn may_be_partial(tail: &Tail, top: Option<&Top>, now: Moment) -> bool {
 
 /// The state of a name after a put: unchanged if its life goes on, otherwise that of a new life.
 #[must_use]
-pub fn state_after_put(tail: &Tail, goes_on: bool) -> State {
+pub fn state_after_put(tail: &ChainHead, goes_on: bool) -> State {
     match tail.state {
         state if goes_on => state,
         // This is the first event.
@@ -134,7 +134,7 @@ pub fn state_after_put(tail: &Tail, goes_on: bool) -> State {
 /// row that remains. The record changes only if the recorded row is removed. Otherwise a delete of
 /// somebody else's row would make their other rows part of an old life.
 #[must_use]
-pub fn newest_after_delete(tail: &Tail, deleted: &[Identity], left: Option<&Top>) -> Newest {
+pub fn newest_after_delete(tail: &ChainHead, deleted: &[Identity], left: Option<&Top>) -> Newest {
     let known = tail.newest.as_ref();
     match left {
         Some(left) if known.is_none_or(|known| deleted.contains(known)) => {
@@ -147,7 +147,7 @@ pub fn newest_after_delete(tail: &Tail, deleted: &[Identity], left: Option<&Top>
 /// The life that a deleted version belongs to: `recorded` with it, or else by the `sequence` of the
 /// event that deleted it. `None` for a life before the current one that is not known.
 #[must_use]
-pub fn life_of_deleted(tail: &Tail, recorded: Option<u64>, sequence: u64) -> Option<u64> {
+pub fn life_of_deleted(tail: &ChainHead, recorded: Option<u64>, sequence: u64) -> Option<u64> {
     recorded.or_else(|| (sequence > tail.life).then_some(tail.life))
 }
 
@@ -158,7 +158,7 @@ pub fn life_of_deleted(tail: &Tail, recorded: Option<u64>, sequence: u64) -> Opt
 /// first to record it.
 #[must_use]
 pub fn after_restore(
-    tail: &Tail,
+    tail: &ChainHead,
     restored: Option<(&Identity, Option<u64>)>,
     top: Option<&Top>,
 ) -> (State, Newest) {
@@ -179,7 +179,7 @@ pub fn after_restore(
 /// The newest version after live rows are rewritten: `changed` has each row before and after.
 #[must_use]
 pub fn newest_after_rewrite<'a>(
-    tail: &Tail,
+    tail: &ChainHead,
     changed: impl IntoIterator<Item = (&'a Row, &'a Row)>,
 ) -> Newest {
     changed
@@ -212,8 +212,8 @@ mod tests {
         Moment::from_unix(seconds).unwrap()
     }
 
-    fn live(newest: Option<&Top>) -> Tail {
-        Tail::standing(State::Live, 1, newest.map(|top| top.identity.clone()))
+    fn live(newest: Option<&Top>) -> ChainHead {
+        ChainHead::standing(State::Live, 1, newest.map(|top| top.identity.clone()))
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_life_goes_on_while_its_newest_row_is_live() {
         let (first, second) = (top(1, "a"), top(2, "b"));
-        let judge = |tail: &Tail, top: Option<&Top>| judge(tail, top, at(100));
+        let judge = |tail: &ChainHead, top: Option<&Top>| judge(tail, top, at(100));
         assert_eq!(judge(&live(Some(&second)), Some(&second)), Verdict::GoesOn);
         // Nothing is recorded.
         assert_eq!(judge(&live(None), Some(&second)), Verdict::GoesOn);
@@ -248,13 +248,13 @@ mod tests {
     #[test]
     fn a_life_is_over_once_its_newest_row_is_gone() {
         let (first, second) = (top(1, "a"), top(2, "b"));
-        let judge = |tail: &Tail, top: Option<&Top>| judge(tail, top, at(100));
-        assert_eq!(judge(&Tail::default(), None), Verdict::Over);
+        let judge = |tail: &ChainHead, top: Option<&Top>| judge(tail, top, at(100));
+        assert_eq!(judge(&ChainHead::default(), None), Verdict::Over);
         assert_eq!(judge(&live(Some(&first)), None), Verdict::Over);
         // Other clients count from 1 after a delete.
         assert_eq!(judge(&live(Some(&first)), Some(&top(1, "theirs"))), Verdict::Over);
         assert_eq!(judge(&live(Some(&second)), Some(&first)), Verdict::Over);
-        let deleted = Tail::standing(State::Deleted, 1, None);
+        let deleted = ChainHead::standing(State::Deleted, 1, None);
         assert_eq!(judge(&deleted, Some(&second)), Verdict::Over);
     }
 
@@ -271,13 +271,13 @@ mod tests {
     #[test]
     fn a_version_that_its_event_shows_first_is_looked_for_again() {
         let (first, second) = (top(1, "a"), top(2, "b"));
-        let partial = |tail: &Tail, top: Option<&Top>| may_be_partial(tail, top, at(100));
+        let partial = |tail: &ChainHead, top: Option<&Top>| may_be_partial(tail, top, at(100));
         assert!(partial(&live(Some(&second)), Some(&first)));
         assert!(partial(&live(Some(&first)), None));
         assert!(!partial(&live(Some(&second)), Some(&second)));
         assert!(!partial(&live(Some(&first)), Some(&second)));
-        assert!(!partial(&Tail::default(), None));
-        assert!(!partial(&Tail::standing(State::Deleted, 1, None), Some(&first)));
+        assert!(!partial(&ChainHead::default(), None));
+        assert!(!partial(&ChainHead::standing(State::Deleted, 1, None), Some(&first)));
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
         let mut tail = live(None);
         assert_eq!(state_after_put(&tail, true), State::Live);
         assert_eq!(state_after_put(&tail, false), State::Anew);
-        assert_eq!(state_after_put(&Tail::default(), false), State::Live);
+        assert_eq!(state_after_put(&ChainHead::default(), false), State::Live);
         tail.state = State::Anew;
         assert_eq!(state_after_put(&tail, true), State::Anew);
         tail.state = State::Deleted;
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn a_restore_resumes_the_life_that_a_delete_ended() {
         let (first, second) = (top(1, "a"), top(2, "b"));
-        let deleted = Tail::standing(State::Deleted, 2, None);
+        let deleted = ChainHead::standing(State::Deleted, 2, None);
         // Whatever life comes back is the one that goes on: an earlier owner's, too.
         for life in [1, 2] {
             let resumes = Newest::Resumes(second.identity.clone(), life);
@@ -329,7 +329,7 @@ mod tests {
         }
         // A single version, to a name that is there.
         for state in [State::Live, State::Anew] {
-            let tail = Tail::standing(state, 1, Some(first.identity.clone()));
+            let tail = ChainHead::standing(state, 1, Some(first.identity.clone()));
             let stands = after_restore(&tail, Some((&second.identity, Some(1))), Some(&first));
             assert_eq!(stands, (state, Newest::Kept));
             // Another client's delete or an expiry ended the life without an event.
@@ -341,20 +341,26 @@ mod tests {
 
     #[test]
     fn the_life_of_a_deleted_version_is_recorded_or_the_current_one() {
-        let tail = Tail::standing(State::Deleted, 5, None);
+        let tail = ChainHead::standing(State::Deleted, 5, None);
         assert_eq!(life_of_deleted(&tail, Some(3), 4), Some(3));
         assert_eq!(life_of_deleted(&tail, None, 6), Some(5));
         assert_eq!(life_of_deleted(&tail, None, 4), None);
         // Older than the attribute.
-        assert_eq!(life_of_deleted(&Tail::standing(State::Deleted, 0, None), None, 4), Some(0));
+        assert_eq!(
+            life_of_deleted(&ChainHead::standing(State::Deleted, 0, None), None, 4),
+            Some(0)
+        );
     }
 
     #[test]
     fn a_life_without_a_number_gets_one_when_it_ends() {
         let first = top(1, "a").identity;
-        assert_eq!(Tail::standing(State::Anew, 0, Some(first.clone())).life_when_deleted(), 4);
+        assert_eq!(ChainHead::standing(State::Anew, 0, Some(first.clone())).life_when_deleted(), 4);
         for (state, life) in [(State::Anew, 2), (State::Live, 0), (State::Live, 2)] {
-            assert_eq!(Tail::standing(state, life, Some(first.clone())).life_when_deleted(), life);
+            assert_eq!(
+                ChainHead::standing(state, life, Some(first.clone())).life_when_deleted(),
+                life
+            );
         }
     }
 

@@ -9,8 +9,8 @@ use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 
+use crate::aws_error::AwsError;
 use crate::error::Error;
-use crate::failure::Failure;
 use crate::life::{Identity, Top};
 use crate::moment::Moment;
 use crate::name::{Label, Name, Prefix, Reach, Revision};
@@ -21,8 +21,8 @@ pub mod crash;
 pub mod ledger;
 pub mod policy;
 pub mod run;
+pub mod scan;
 pub mod transaction;
-pub mod walk;
 
 /// The index of names: describing attributes only, never a key, a ciphertext or a MAC.
 const NAMES: &str = "names";
@@ -401,7 +401,7 @@ async fn queried(
 ) -> Result<(Vec<Item>, Option<Item>), Error> {
     let answer = Box::pin(query.send())
         .await
-        .map_err(|error| Error::from(Failure::of("dynamodb:Query", resource, &error)))?;
+        .map_err(|error| Error::from(AwsError::of("dynamodb:Query", resource, &error)))?;
     Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
 }
 
@@ -412,7 +412,7 @@ async fn scanned(
 ) -> Result<(Vec<Item>, Option<Item>), Error> {
     let answer = Box::pin(scan.send())
         .await
-        .map_err(|error| Error::from(Failure::of("dynamodb:Scan", resource, &error)))?;
+        .map_err(|error| Error::from(AwsError::of("dynamodb:Scan", resource, &error)))?;
     Ok((answer.items.unwrap_or_default(), answer.last_evaluated_key))
 }
 

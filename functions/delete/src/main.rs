@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::coffer::delete::{Delete, Recovery};
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
 use coffer::moment::Moment;
 use coffer::name::{Label, Name};
+use coffer::operations::Coffer;
+use coffer::operations::delete::{Delete, Recovery};
 
 struct Request(Delete);
 

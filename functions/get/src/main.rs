@@ -6,15 +6,15 @@ mod one;
 use std::process::ExitCode;
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::coffer::get::Got;
-use coffer::coffer::list::Description;
 use coffer::envelope::Dialect;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
 use coffer::name::{Name, Prefix, Stage};
+use coffer::operations::Coffer;
+use coffer::operations::get::OpenedSecret;
+use coffer::operations::list::Description;
 use coffer::secret::{Secret, reveal};
 
 enum Request {
@@ -35,8 +35,8 @@ struct Opened {
     dialect: Option<&'static str>,
 }
 
-impl From<Got> for Opened {
-    fn from(got: Got) -> Self {
+impl From<OpenedSecret> for Opened {
+    fn from(got: OpenedSecret) -> Self {
         Self {
             description: Description { context: None, ..got.description },
             secret: got.secret,

@@ -1,19 +1,19 @@
 //! The current version of every secret under a prefix.
 
-use coffer::coffer::Coffer;
-use coffer::coffer::bundle::Contexts;
 use coffer::cursor::Cursor;
 use coffer::document::{Format, Variables};
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::name::Prefix;
+use coffer::operations::Coffer;
+use coffer::operations::bundle::BundleContexts;
 
 use crate::Opened;
 
 pub(crate) struct Request {
     pub(crate) prefix: Prefix,
-    contexts: Contexts,
+    contexts: BundleContexts,
     how: How,
 }
 
@@ -50,7 +50,7 @@ impl Request {
             }
         };
         let (contexts, rest) = (fields.contexts_by_name("contexts")?, fields.context("context")?);
-        let contexts = Contexts::new(contexts, rest, fields.flag("only_context")?);
+        let contexts = BundleContexts::new(contexts, rest, fields.flag("only_context")?);
         Ok(Self { prefix, contexts, how })
     }
 

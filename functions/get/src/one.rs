@@ -1,18 +1,18 @@
 //! One version of one secret.
 
-use coffer::coffer::Coffer;
-use coffer::coffer::get::Which;
 use coffer::context::Context;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::name::{Name, Stage};
+use coffer::operations::Coffer;
+use coffer::operations::get::VersionSelector;
 
 use crate::Opened;
 
 pub(crate) struct Request {
     pub(crate) name: Name,
-    which: Which,
+    which: VersionSelector,
     context: Context,
     bare: bool,
 }
@@ -40,15 +40,15 @@ impl Request {
     }
 }
 
-fn which(fields: &mut Fields) -> Result<Which, Error> {
+fn which(fields: &mut Fields) -> Result<VersionSelector, Error> {
     let version = fields.number_or_text("version")?.map(|text| text.parse()).transpose()?;
     let revision = fields.parsed("revision")?;
     let stage = fields.parsed("stage")?;
     match (version, revision, stage) {
-        (None, None, None) => Ok(Which::Stage(Stage::Current)),
-        (Some(label), None, None) => Ok(Which::Version(label)),
-        (None, Some(revision), None) => Ok(Which::Revision(revision)),
-        (None, None, Some(stage)) => Ok(Which::Stage(stage)),
+        (None, None, None) => Ok(VersionSelector::Stage(Stage::Current)),
+        (Some(label), None, None) => Ok(VersionSelector::Version(label)),
+        (None, Some(revision), None) => Ok(VersionSelector::Revision(revision)),
+        (None, None, Some(stage)) => Ok(VersionSelector::Stage(stage)),
         _ => Err(Error::invalid("Give at most one of `version`, `revision` and `stage`.")),
     }
 }

@@ -1,10 +1,10 @@
 //! What is answered.
 
 use coffer::chain::Broken;
-use coffer::coffer::history::Event;
-use coffer::coffer::list::Description;
-use coffer::coffer::run::Report;
 use coffer::cursor::Cursor;
+use coffer::operations::history::Event;
+use coffer::operations::list::Description;
+use coffer::operations::run::Report;
 
 #[derive(serde::Serialize)]
 #[serde(rename_all = "lowercase")]

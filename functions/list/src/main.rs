@@ -6,14 +6,14 @@ mod answer;
 use std::process::ExitCode;
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::coffer::work::Action;
 use coffer::cursor::Cursor;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
 use coffer::name::{Name, Prefix};
+use coffer::operations::Coffer;
+use coffer::operations::executor::Action;
 
 use crate::answer::{Found, Listed, Reported, Verified};
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use coffer::coffer::policy::Rotation;
 use coffer::generate::Shown as Rules;
 use coffer::moment::Moment;
+use coffer::operations::policy::Rotation;
 
 #[derive(serde::Serialize)]
 pub(crate) struct Shown<'a> {

@@ -5,14 +5,14 @@ mod answer;
 use std::process::ExitCode;
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::coffer::policy::Rotation;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::generate::Rules;
 use coffer::lambda::{self, Operation};
 use coffer::name::Name;
+use coffer::operations::Coffer;
+use coffer::operations::policy::Rotation;
 use coffer::schedule::Schedule;
 
 use crate::answer::{Cancelled, Shown};

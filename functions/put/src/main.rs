@@ -6,13 +6,13 @@ mod one;
 use std::process::ExitCode;
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::coffer::put::{Put, Stored};
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
 use coffer::name::{Label, Name, Prefix};
+use coffer::operations::Coffer;
+use coffer::operations::put::{Put, Stored};
 use coffer::store::ledger::Token;
 
 struct Request {

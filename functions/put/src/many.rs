@@ -1,9 +1,9 @@
 //! Several secrets under a prefix.
 
-use coffer::coffer::put::Put;
 use coffer::error::Error;
 use coffer::fields::Fields;
 use coffer::name::Prefix;
+use coffer::operations::put::Put;
 
 use crate::one;
 

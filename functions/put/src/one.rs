@@ -1,9 +1,9 @@
 //! One secret, as a request gives it.
 
-use coffer::coffer::put::{Expiry, Put, Value};
 use coffer::error::Error;
 use coffer::fields::Fields;
 use coffer::name::Version;
+use coffer::operations::put::{Expiry, Put, Value};
 
 pub(crate) fn parse(fields: &mut Fields) -> Result<Put, Error> {
     Ok(Put {

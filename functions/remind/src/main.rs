@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
 use coffer::name::Name;
+use coffer::operations::Coffer;
 
 struct Request;
 

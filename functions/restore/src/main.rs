@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::coffer::restore::Restore;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::lambda::{self, Operation};
 use coffer::name::{Label, Name};
+use coffer::operations::Coffer;
+use coffer::operations::restore::Restore;
 
 struct Request(Restore);
 

@@ -7,13 +7,13 @@ mod step;
 use std::marker::PhantomData;
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::coffer::work::Action;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::lambda::Operation;
 use coffer::name::Name;
+use coffer::operations::Coffer;
+use coffer::operations::executor::Action;
 
 /// A function that does one kind of rotation.
 pub trait Acts: Send {

@@ -1,20 +1,20 @@
 //! A rotation of one name, at once.
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::coffer::hint::Hints;
-use coffer::coffer::run::{Asked, Report};
-use coffer::coffer::work::Action;
 use coffer::cursor::Cursor;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
 use coffer::name::{Label, Name, Revision, Version};
+use coffer::operations::Coffer;
+use coffer::operations::executor::Action;
+use coffer::operations::legacy_hints::LegacyHints;
+use coffer::operations::run::{Report, RunOptions};
 use coffer::store::ledger::Token;
 
 pub(crate) struct Request {
     pub(crate) name: Name,
-    asked: Asked,
+    asked: RunOptions,
     next: Option<Cursor>,
     token: Option<Token>,
 }
@@ -47,9 +47,9 @@ impl Request {
         let renews = action == Action::Renew;
         Ok(Self {
             name: Name::of_any_client(&name)?,
-            asked: Asked {
+            asked: RunOptions {
                 dry_run: fields.flag("dry_run")?,
-                hints: if renews { Hints::default() } else { fields.contexts()? },
+                hints: if renews { LegacyHints::default() } else { fields.contexts()? },
             },
             next: if renews { None } else { fields.parsed("next")? },
             token: if renews { fields.parsed("token")? } else { None },

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::coffer::run::{Asked, Stage, Start, Started};
-use coffer::coffer::work::Action;
 use coffer::error::Error;
 use coffer::event::Answer;
 use coffer::fields::Fields;
+use coffer::operations::Coffer;
+use coffer::operations::executor::Action;
+use coffer::operations::run::{RunOptions, Stage, Start, Started};
 
 pub(crate) struct Request {
-    /// Whose run it is: the ARN of the execution, which history shows as `who`.
+    /// Scope run it is: the ARN of the execution, which history shows as `who`.
     execution: String,
     step: Step,
 }
 
 enum Step {
-    Begin(Asked, Started, Option<String>),
+    Begin(RunOptions, Started, Option<String>),
     Part(Stage, u32, Duration),
     End,
 }
@@ -50,7 +50,7 @@ impl Request {
         let missing = Error::invalid("`input` is what the execution was started with.");
         let mut input = fields.object("input", "input.")?.ok_or(missing)?;
         input.required::<Action>("action")?;
-        let asked = Asked { dry_run: input.flag("dry_run")?, hints: input.hints()? };
+        let asked = RunOptions { dry_run: input.flag("dry_run")?, hints: input.hints()? };
         let token = input.text("token")?;
         input.finish()?;
         Ok(Step::Begin(asked, fields.required("started_at")?, token))

@@ -11,9 +11,9 @@ use aws_sdk_lambda::primitives::Blob;
 use lambda_runtime::{LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
 
+use crate::aws_error::AwsError;
 use crate::error::Error;
 use crate::event::{FunctionError, Origin, Received, Reply};
-use crate::failure::Failure;
 use crate::fields::Fields;
 use crate::name::Name;
 
@@ -97,7 +97,7 @@ impl Doors {
         let request = self.client.invoke().function_name(function).payload(Blob::new(event));
         let answer = Box::pin(request.send())
             .await
-            .map_err(|error| Failure::of("lambda:InvokeFunction", function, &error))
+            .map_err(|error| AwsError::of("lambda:InvokeFunction", function, &error))
             .map_err(|failure| {
                 if failure.is_certain() { failure.into() } else { unanswered(Box::new(failure)) }
             })?;
@@ -108,7 +108,7 @@ impl Doors {
         if answer.function_error.is_none() {
             return Ok(Ok(payload));
         }
-        let told: Told = serde_json::from_str(payload.get()).unwrap_or_default();
+        let told: FunctionFailure = serde_json::from_str(payload.get()).unwrap_or_default();
         // Lambda's own: it ran out of time, or of memory, or was killed.
         if told.error_type.is_empty() || told.error_type.contains('.') {
             return Err(broken(function, &told.error_type));
@@ -122,7 +122,7 @@ type Passed = (Result<Reply, FunctionError>, String, Option<String>);
 
 #[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Told {
+struct FunctionFailure {
     error_type: String,
     error_message: String,
 }

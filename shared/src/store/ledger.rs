@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use sha2::{Digest, Sha256};
 
-use crate::chain::{Act, EVENT, HEAD, Tail};
+use crate::chain::{Act, ChainHead, EVENT, HEAD};
 use crate::digest;
 use crate::error::Error;
 use crate::life::Identity;
@@ -25,7 +25,7 @@ use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::row::{Attribute, Row};
 
-use super::walk::{BEFORE_RESEAL, Part};
+use super::scan::{BEFORE_RESEAL, Part};
 use super::{Item, Key, Place, Store, identity_of, queried, row_of, scanned};
 
 /// What the sort key of every deleted version begins with.
@@ -63,7 +63,7 @@ const TOKEN: &[&str] = &["answer", "entry", "fingerprint", "name", "ttl"];
 
 /// A version that awaits recovery.
 #[derive(Debug)]
-pub struct Buried {
+pub struct DeletedVersion {
     /// Its version.
     pub label: Label,
     /// When it was deleted, to the second; none if that is not known.
@@ -80,7 +80,7 @@ pub struct Buried {
     item: Item,
 }
 
-impl Buried {
+impl DeletedVersion {
     fn of(item: Item) -> Option<Self> {
         let row = item.get("row")?.as_m().ok()?;
         let label = Label::stored(row.get("version")?.as_s().ok()?);
@@ -133,7 +133,7 @@ impl Buried {
 /// `sequence`. Two rows of the
 /// same version, of which one was deleted before the other was put, are told apart by a mark of
 /// their content.
-pub(crate) fn bury(row: &Item, sequence: u64, life: u64, until: Moment) -> Item {
+pub(crate) fn soft_delete(row: &Item, sequence: u64, life: u64, until: Moment) -> Item {
     let mut kept = row.clone();
     let name = kept.remove("name");
     let text = |name: &str| row.get(name).and_then(|value| value.as_s().ok());
@@ -164,7 +164,7 @@ pub(crate) fn bury(row: &Item, sequence: u64, life: u64, until: Moment) -> Item 
 /// as `place`. It lies where that version would lie if it was deleted, and next to it: each has an
 /// entry of its own.
 pub(crate) fn before_reseal(row: &Item, place: &Label, sequence: u64, until: Moment) -> Item {
-    let mut item = bury(row, sequence, 0, until);
+    let mut item = soft_delete(row, sequence, 0, until);
     // Its life is that of the version that it was, which the ledger may not know.
     item.remove("life");
     let entry = entry_of(&item).unwrap_or_default();
@@ -237,7 +237,7 @@ pub struct TokenKey(String);
 impl TokenKey {
     /// The entry that remembers what a request was and what it answered.
     #[must_use]
-    pub fn entry(&self, remembered: &Remembered, now: Moment) -> Row {
+    pub fn entry(&self, remembered: &TokenRecord, now: Moment) -> Row {
         let end = now.after(Token::SECONDS).unwrap_or(now);
         Row::from([
             ("name".to_owned(), Attribute::Text(self.0.clone())),
@@ -263,7 +263,7 @@ impl std::str::FromStr for Token {
 
 /// What is known of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered {
+pub struct TokenRecord {
     /// A hash of what could be seen of the request; never of a secret.
     pub fingerprint: Vec<u8>,
     /// What was answered, by name.
@@ -275,12 +275,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unavailable`]; [`Error::Unreadable`].
-    pub async fn tail(&self, name: &Name) -> Result<Tail, Error> {
+    pub async fn tail(&self, name: &Name) -> Result<ChainHead, Error> {
         // Nothing sorts between the newest event and the head.
         let query = self.entries(name.as_str(), EVENT, HEAD).scan_index_forward(false).limit(2);
         let rows: Vec<_> =
             self.send_ledger(only(CHAIN, query)).await?.0.into_iter().map(row_of).collect();
-        Tail::of(&rows).ok_or(Error::Unreadable)
+        ChainHead::of(&rows).ok_or(Error::Unreadable)
     }
 
     /// The head of a name's events, strongly consistent.
@@ -370,7 +370,7 @@ impl Store {
         name: &Name,
         label: Option<&Label>,
         after: Option<String>,
-    ) -> Result<(Vec<Buried>, Option<String>), Error> {
+    ) -> Result<(Vec<DeletedVersion>, Option<String>), Error> {
         let (first, last) = match label {
             Some(label) => {
                 let first = format!("{DELETED}{}#", label.as_str());
@@ -387,7 +387,7 @@ impl Store {
                 .set_exclusive_start_key(after.map(|entry| place(name.as_str(), entry)));
             let (items, last) = self.send_ledger(query).await?;
             after = last.as_ref().and_then(entry_of);
-            let buried = items.into_iter().filter_map(Buried::of);
+            let buried = items.into_iter().filter_map(DeletedVersion::of);
             // A version with `#` in it lies in the range of another. What was padded when it was
             // sealed again lies where it is now.
             let buried = buried.filter(|buried| {
@@ -411,12 +411,12 @@ impl Store {
         &self,
         key: &TokenKey,
         now: Moment,
-    ) -> Result<Option<Remembered>, Error> {
+    ) -> Result<Option<TokenRecord>, Error> {
         let query = only(TOKEN, self.entries(&key.0, "token", "token"));
         let row = self.send_ledger(query).await?.0.into_iter().next().map(row_of);
         Ok(row.and_then(|row| {
             let ttl = row.get("ttl")?.integer().and_then(Moment::from_unix)?;
-            let remembered = Remembered {
+            let remembered = TokenRecord {
                 fingerprint: row.get("fingerprint")?.bytes()?.to_vec(),
                 answer: row.get("answer")?.map()?.clone(),
             };

@@ -15,15 +15,15 @@ use std::future::ready;
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
+use crate::backoff::Backoff;
 use crate::digest;
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::Label;
-use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 
+use super::scan::Location;
 use super::transaction::{Committed, Transaction};
-use super::walk::Home;
 use super::{Key, Store, row_of};
 
 /// Under which name the runs in force lie.
@@ -136,7 +136,7 @@ pub struct Progress {
     /// How many times it was written.
     pub page: u64,
     /// Where it goes on.
-    pub home: Option<Home>,
+    pub home: Option<Location>,
     /// The last key that is done.
     pub after: Option<Key>,
     /// Marks of what the page that is being done changes, from before any of it is written.
@@ -165,7 +165,7 @@ impl Progress {
         let after = text("after_name").zip(text("after_sort"));
         Self {
             page: count("page"),
-            home: text("home").as_deref().and_then(Home::named),
+            home: text("home").as_deref().and_then(Location::named),
             after: after.map(|(name, version)| Key { name, version }),
             marks: row.get("marks").and_then(Attribute::members).cloned().unwrap_or_default(),
             seen: count("seen"),
@@ -216,20 +216,20 @@ impl Progress {
 
 /// A version that a run left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct RunFailure {
     /// The name of the secret.
     pub name: String,
     /// The version; none where it is about the name.
     pub label: Option<Label>,
     /// Where it lies.
-    pub home: Home,
+    pub home: Location,
     /// What tells it from others of its name and version, wherever it lies.
     pub mark: Vec<u8>,
     /// Why.
     pub reason: String,
 }
 
-impl Failure {
+impl RunFailure {
     /// The sort key of its entry: the same for the same version, also when that has been deleted or
     /// restored meanwhile, so that it is told of once.
     fn entry(&self) -> String {
@@ -243,7 +243,7 @@ impl Failure {
         Some(Self {
             name: text("secret")?,
             label: text("version").map(Label::stored),
-            home: Home::named(&text("home")?).unwrap_or(Home::Live),
+            home: Location::named(&text("home")?).unwrap_or(Location::Table),
             mark: Vec::new(),
             reason: text("reason")?,
         })
@@ -313,9 +313,9 @@ impl Store {
                 transaction.put_over(self, row.clone());
             }
             // Another writes the very same.
-            let mut pause = Pause::default();
+            let mut backoff = Backoff::default();
             while self.commit(transaction.clone()).await? == Committed::Conflict {
-                pause.wait().await?;
+                backoff.wait().await?;
             }
         }
         Ok(())
@@ -358,7 +358,7 @@ impl Store {
         run: &str,
         part: &str,
         progress: &mut Progress,
-        failures: &[Failure],
+        failures: &[RunFailure],
         ttl: Option<Moment>,
     ) -> Result<bool, Error> {
         let before = progress.page;
@@ -376,17 +376,21 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn untold(&self, run: &str, failures: Vec<Failure>) -> Result<Vec<Failure>, Error> {
+    pub async fn unrecorded(
+        &self,
+        run: &str,
+        failures: Vec<RunFailure>,
+    ) -> Result<Vec<RunFailure>, Error> {
         let mut each = BTreeMap::new();
         for failure in failures {
             each.entry(failure.entry()).or_insert(failure);
         }
         let name = &name_of(run);
-        let untold = iter(each).map(|(entry, failure)| async move {
+        let unrecorded = iter(each).map(|(entry, failure)| async move {
             let told = self.run_entries(name, &entry, &entry, None, None).await?.0;
             Ok::<_, Error>(told.is_empty().then_some(failure))
         });
-        untold.buffered(16).try_filter_map(|failure| ready(Ok(failure))).try_collect().await
+        unrecorded.buffered(16).try_filter_map(|failure| ready(Ok(failure))).try_collect().await
     }
 
     /// A page of what a run could not do, and the sort key of the last one if there may be more.
@@ -398,10 +402,10 @@ impl Store {
         run: &str,
         after: Option<String>,
         limit: Option<i32>,
-    ) -> Result<(Vec<Failure>, Option<String>), Error> {
+    ) -> Result<(Vec<RunFailure>, Option<String>), Error> {
         let (rows, last) =
             self.run_entries(&name_of(run), FAILURE, "failure$", after, limit).await?;
-        Ok((rows.iter().filter_map(Failure::of).collect(), last))
+        Ok((rows.iter().filter_map(RunFailure::of).collect(), last))
     }
 
     async fn all_entries(&self, name: &str, kind: &str) -> Result<Vec<Row>, Error> {
@@ -463,7 +467,7 @@ mod tests {
     fn progress_comes_back_as_it_was_written_with_its_time() {
         let progress = Progress {
             page: 3,
-            home: Some(Home::Kept),
+            home: Some(Location::Ledger),
             seen: 7,
             progressed_at: Moment::from_unix(9),
             ..Progress::default()

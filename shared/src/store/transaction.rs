@@ -7,14 +7,14 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, Delete, Put, TransactWriteItem, Update,
 };
 
+use crate::aws_error::AwsError;
+use crate::backoff::Backoff;
 use crate::error::Error;
-use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::name::Name;
-use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 
-use super::walk::{Found, Home, View};
+use super::scan::{Location, Projection, ScannedVersion};
 use super::{Item, Place, Store, item_of, policy};
 
 /// Writes to be done together, in DynamoDB's own terms: each has a condition of its own.
@@ -129,12 +129,12 @@ impl Transaction {
 
     /// Puts a sealed row in the place of a legacy one, if that is still what was read. Of an entry
     /// in the ledger nothing but the row is written: how long it is kept is not for this to say.
-    pub fn reseal(&mut self, store: &Store, found: &Found, row: Row) {
+    pub fn reseal(&mut self, store: &Store, found: &ScannedVersion, row: Row) {
         let mut row = item_of(row);
         let condition = found.unchanged();
         match found.home {
-            Home::Live => self.put(&store.table, row, condition),
-            Home::Kept => {
+            Location::Table => self.put(&store.table, row, condition),
+            Location::Ledger => {
                 row.remove("name");
                 self.set_row(&store.ledger, found, row, condition);
             }
@@ -143,7 +143,7 @@ impl Transaction {
 
     /// Moves a live version to another sort key, if it is still what was read and no version is
     /// there: two writes, the removal first.
-    pub fn renumber(&mut self, store: &Store, found: &Found, row: Row) {
+    pub fn renumber(&mut self, store: &Store, found: &ScannedVersion, row: Row) {
         self.delete(&store.table, Place::VERSION, &found.item, Some(found.unchanged()));
         self.put_version(store, row);
     }
@@ -154,7 +154,7 @@ impl Transaction {
     }
 
     /// Moves a live version to the ledger, if it is still the one that was read.
-    pub fn bury(&mut self, store: &Store, live: &Item, buried: Item) {
+    pub fn soft_delete(&mut self, store: &Store, live: &Item, buried: Item) {
         self.remove_version(store, live);
         let put = Put::builder().table_name(&store.ledger).set_item(Some(buried)).build();
         self.add(put.map(|put| TransactWriteItem::builder().put(put).build()));
@@ -162,24 +162,24 @@ impl Transaction {
 
     /// Moves a version back from the ledger, if it is still the one that was read and its place is
     /// free.
-    pub fn unearth(&mut self, store: &Store, buried: &Item, live: Item) {
+    pub fn undelete(&mut self, store: &Store, buried: &Item, live: Item) {
         self.put(&store.table, live, Condition::new("attribute_not_exists(#name)"));
         self.remove_entry(store, buried);
     }
 
     /// Removes a live version, if it is still the one that was read.
     pub fn remove_version(&mut self, store: &Store, live: &Item) {
-        let unchanged = Condition::live(live, View::Whole);
+        let unchanged = Condition::live(live, Projection::Whole);
         self.delete(&store.table, Place::VERSION, live, Some(unchanged));
     }
 
     /// Removes an entry of the ledger that keeps a version, if it is still what was read.
     pub fn remove_entry(&mut self, store: &Store, buried: &Item) {
-        let unchanged = Condition::kept(buried, View::Whole);
+        let unchanged = Condition::kept(buried, Projection::Whole);
         self.delete(&store.ledger, Place::ENTRY, buried, Some(unchanged));
     }
 
-    fn set_row(&mut self, table: &str, found: &Found, row: Item, condition: Condition) {
+    fn set_row(&mut self, table: &str, found: &ScannedVersion, row: Item, condition: Condition) {
         let update = Update::builder()
             .table_name(table)
             .set_key(Some(Place::ENTRY.of(&found.item)))
@@ -214,7 +214,7 @@ impl Transaction {
     }
 
     /// `TransactWriteItems` is no action that can be allowed: each write is authorised by its own.
-    fn failure<R>(&self, store: &Store, error: &SdkError<TransactWriteItemsError, R>) -> Failure
+    fn failure<R>(&self, store: &Store, error: &SdkError<TransactWriteItemsError, R>) -> AwsError
     where
         SdkError<TransactWriteItemsError, R>: RequestId,
     {
@@ -234,7 +234,7 @@ impl Transaction {
             }
         };
         let resource = format!("table/{} and table/{}", store.table, store.ledger);
-        Failure::of(action, resource, error)
+        AwsError::of(action, resource, error)
     }
 
     fn add<E>(&mut self, write: Result<TransactWriteItem, E>) {
@@ -300,20 +300,20 @@ impl Condition {
     }
 
     /// That a live row is what was read of it.
-    pub(super) fn live(row: &Item, view: View) -> Self {
+    pub(super) fn live(row: &Item, view: Projection) -> Self {
         Self::new("attribute_exists(#name)").same_row(row, view, None)
     }
 
     /// That an entry of the ledger, and the row that it keeps, are what was read of them.
-    pub(super) fn kept(entry: &Item, view: View) -> Self {
+    pub(super) fn kept(entry: &Item, view: Projection) -> Self {
         let nothing = Item::new();
         let row = entry.get(ROW).and_then(|row| row.as_m().ok()).unwrap_or(&nothing);
         let about =
             entry.iter().filter(|(name, _)| !["entry", "name", ROW].contains(&name.as_str()));
         let about = about.map(|(name, value)| (name.clone(), value.clone()));
         let (about, known): (Item, &[&str]) = match view {
-            View::Whole => (about.collect(), ENTRY),
-            View::Wrapping => (Item::new(), &[]),
+            Projection::Whole => (about.collect(), ENTRY),
+            Projection::WrappedKey => (Item::new(), &[]),
         };
         let condition = Self::new("attribute_exists(#name)").same('e', &about, known, None);
         condition.named("#within", ROW).same_row(row, view, Some("#within."))
@@ -322,18 +322,18 @@ impl Condition {
     /// That every attribute of a row is what was read, but its key, and its ciphertext, which the
     /// MAC covers. Where only the data key is wrapped again, that the wrapped key and the MAC are:
     /// nothing else is written, and a role that may compare an attribute may also write it.
-    fn same_row(self, row: &Item, view: View, within: Option<&str>) -> Self {
+    fn same_row(self, row: &Item, view: Projection, within: Option<&str>) -> Self {
         let covered = row.contains_key("hmac");
         let skipped =
             |name: &str| ["name", "version"].contains(&name) || (covered && name == "contents");
         let rest = row.iter().filter(|(name, _)| match view {
-            View::Whole => !skipped(name),
-            View::Wrapping => WRAPPED.contains(&name.as_str()),
+            Projection::Whole => !skipped(name),
+            Projection::WrappedKey => WRAPPED.contains(&name.as_str()),
         });
         let rest = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
         let known = match view {
-            View::Whole => DESCRIBING,
-            View::Wrapping => WRAPPED,
+            Projection::Whole => DESCRIBING,
+            Projection::WrappedKey => WRAPPED,
         };
         self.same('a', &rest, known, within)
     }
@@ -372,7 +372,7 @@ impl Store {
     /// [`Error::TooLarge`], [`Error::Unavailable`].
     pub async fn commit(&self, transaction: Transaction) -> Result<Committed, Error> {
         const BUSY_TRIES: u32 = 8;
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         for tries in 1.. {
             #[cfg(feature = "crash")]
             super::crash::point();
@@ -430,7 +430,7 @@ impl Store {
                 let failure = transaction.failure(self, &error);
                 return Err(failure.because(code.unwrap_or("TransactionCanceledException")).into());
             }
-            pause.wait().await?;
+            backoff.wait().await?;
         }
         Ok(Committed::Conflict)
     }
@@ -451,7 +451,7 @@ pub(super) fn misfit() -> Error {
 }
 
 /// A write of which nobody knows whether it was done: only the caller can tell.
-fn unconfirmed(failure: Failure) -> Error {
+fn unconfirmed(failure: AwsError) -> Error {
     Error::Unavailable {
         message: "DynamoDB did not confirm the write, and it may have been done. To delete or to \
                   restore, try again; to put, try again with the same `token`, or list the \
@@ -536,7 +536,7 @@ mod tests {
     #[test]
     fn the_reseal_of_a_deleted_version_leaves_its_recovery_window_alone() {
         let (store, mut transaction) = (store(), Transaction::default());
-        let found = Found::of(Home::Kept, View::Whole, kept()).unwrap();
+        let found = ScannedVersion::of(Location::Ledger, Projection::Whole, kept()).unwrap();
         let sealed = Row::from([
             ("name".to_owned(), Attribute::Text("n".to_owned())),
             ("seal".to_owned(), Attribute::Text("seal".to_owned())),
@@ -568,7 +568,7 @@ mod tests {
     #[test]
     fn a_live_row_is_replaced_or_removed_only_as_it_was_read() {
         let (store, mut transaction) = (store(), Transaction::default());
-        let found = Found::of(Home::Live, View::Whole, legacy()).unwrap();
+        let found = ScannedVersion::of(Location::Table, Projection::Whole, legacy()).unwrap();
         transaction.reseal(&store, &found, Row::new());
         transaction.remove_version(&store, &legacy());
         transaction.renumber(&store, &found, Row::new());
@@ -595,13 +595,13 @@ mod tests {
             ("hmac", text("mac")),
             ("context", AttributeValue::M(item(&[("a", text("b"))]))),
         ]);
-        let condition = Condition::live(&narrow, View::Wrapping);
+        let condition = Condition::live(&narrow, Projection::WrappedKey);
         let mut names: Vec<_> = condition.names.values().map(String::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["hmac", "key", "name"]);
         let mut entry = item(&[("name", text("n")), ("entry", text("e")), ("ttl", number(1))]);
         entry.insert("row".to_owned(), AttributeValue::M(narrow));
-        let condition = Condition::kept(&entry, View::Wrapping);
+        let condition = Condition::kept(&entry, Projection::WrappedKey);
         let mut names: Vec<_> = condition.names.values().map(String::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["hmac", "key", "name", "row"]);
@@ -611,7 +611,7 @@ mod tests {
     fn a_row_without_a_mac_is_compared_by_its_ciphertext() {
         let mut row = legacy();
         row.remove("hmac");
-        let condition = Condition::live(&row, View::Whole);
+        let condition = Condition::live(&row, Projection::Whole);
         assert!(condition.names.values().any(|name| name == "contents"));
     }
 
@@ -623,7 +623,7 @@ mod tests {
         }
         let mut entry = kept();
         entry.insert("row".to_owned(), AttributeValue::M(row));
-        let condition = Condition::kept(&entry, View::Whole);
+        let condition = Condition::kept(&entry, Projection::Whole);
         assert!(condition.expression.len() <= 4096, "{}", condition.expression.len());
         let operators = condition.expression.matches([' ', '(']).count();
         assert!(operators <= 600, "{operators}");

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use coffer::coffer::work::Action;
 use coffer::lambda;
+use coffer::operations::executor::Action;
 use rotate::{Acts, Request};
 
 struct Renew;

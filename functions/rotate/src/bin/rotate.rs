@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use coffer::coffer::work::Action;
 use coffer::error::Error;
 use coffer::fields::Fields;
 use coffer::lambda::relay::{Relay, relay};
 use coffer::name::Name;
+use coffer::operations::executor::Action;
 
 struct Rotate;
 

@@ -1,30 +1,30 @@
 //! pad: a version whose number is not padded, as clients wrote it before 2016, moves to the padded
 //! number. As a text it sorts above all padded numbers, so no version that is put could follow it.
 
+use crate::backoff::Backoff;
 use crate::chain::{Act, Caller, Change as Told};
 use crate::envelope::{self, Envelope};
 use crate::error::Error;
 use crate::keys::Unwrapped;
 use crate::life::newest_after_rewrite;
 use crate::name::{Label, Name};
-use crate::pause::Pause;
 use crate::row::{self, Attribute, Row};
 use crate::store::Store;
+use crate::store::scan::{Location, ScannedVersion};
 use crate::store::transaction::{Committed, Transaction};
-use crate::store::walk::{Found, Home};
 
 use super::Coffer;
+use super::executor::{Applied, Change, Plan, Reason};
 use super::reseal::old_form;
 use super::rewrap::sealed_under;
-use super::work::{Applied, Change, Plan, Reason};
 
 /// Whether a row has a number that is to be padded. Deleted ones stay as they are.
-pub(super) fn is_unpadded(found: &Found) -> bool {
-    found.home == Home::Live && found.label.padded() != found.label
+pub(super) fn is_unpadded(found: &ScannedVersion) -> bool {
+    found.home == Location::Table && found.label.padded() != found.label
 }
 
 /// A row, or what describes one, under its padded number where it is to be padded.
-pub(super) fn padded(found: &Found, mut row: Row) -> Row {
+pub(super) fn padded(found: &ScannedVersion, mut row: Row) -> Row {
     if is_unpadded(found) {
         let version = Attribute::Text(found.label.padded().as_str().to_owned());
         row.insert("version".to_owned(), version);
@@ -36,7 +36,7 @@ impl Coffer {
     /// What a sealed row becomes: the same under its padded number, or nothing else. The seal covers
     /// the number, so the row is verified and sealed again, with the same plaintext under the same
     /// data key and counter, which is the same ciphertext.
-    pub(super) async fn plan_pad(&self, found: &Found) -> Result<Plan, Error> {
+    pub(super) async fn plan_pad(&self, found: &ScannedVersion) -> Result<Plan, Error> {
         if !is_unpadded(found) {
             return Ok(Plan::Skip);
         }
@@ -67,7 +67,7 @@ impl Coffer {
 
     /// Why a version will not be padded, as far as that is known before the others of its name are
     /// padded. It is asked again when it is written.
-    pub(super) async fn cannot_pad(&self, found: &Found) -> Result<Option<Reason>, Error> {
+    pub(super) async fn cannot_pad(&self, found: &ScannedVersion) -> Result<Option<Reason>, Error> {
         /// How many of the highest versions are looked at.
         const LOOKED_AT: i32 = 100;
         if !is_unpadded(found) {
@@ -90,13 +90,13 @@ impl Coffer {
     /// if the same version is current afterwards.
     pub(super) async fn apply_pad(
         &self,
-        found: &Found,
+        found: &ScannedVersion,
         row: &Row,
         caller: &Caller,
     ) -> Result<Applied, Error> {
         let store = self.ledger()?;
         let name = Name::of_any_client(&found.name)?;
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         for _ in 0..Self::CROSSED {
             // The end of the chain first: whatever Coffer writes after it was read makes this one
             // fail.
@@ -124,7 +124,7 @@ impl Coffer {
                 Ok(Committed::Refused(failed)) if failed.contains(&1) => {
                     return Ok(Applied::Failed(Reason::Exists));
                 }
-                Ok(Committed::Refused(_) | Committed::Conflict) => pause.wait().await?,
+                Ok(Committed::Refused(_) | Committed::Conflict) => backoff.wait().await?,
                 Err(Error::TooLarge(_)) => return Ok(Applied::Failed(Reason::TooLarge)),
                 Err(error) => return Err(error),
             }

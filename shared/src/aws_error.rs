@@ -10,7 +10,7 @@ use crate::error::Error;
 
 /// One failed call, for the operator's log. AWS's own message is left out: it may repeat input.
 #[derive(Debug)]
-pub struct Failure {
+pub struct AwsError {
     action: &'static str,
     resource: String,
     code: String,
@@ -31,9 +31,9 @@ enum Kind {
     Other,
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for AwsError {}
 
-impl fmt::Display for Failure {
+impl fmt::Display for AwsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { action, resource, code, request_id, kind } = self;
         write!(f, "{action} on {resource}: {code}")?;
@@ -60,7 +60,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl Failure {
+impl AwsError {
     /// Sorts what became of `action` on `resource`.
     pub(crate) fn of<E: ProvideErrorMetadata, R>(
         action: &'static str,
@@ -165,21 +165,21 @@ impl Error {
     pub(crate) fn is_busy(&self) -> bool {
         let Self::Unavailable { source, .. } = self else { return false };
         source
-            .downcast_ref::<Failure>()
+            .downcast_ref::<AwsError>()
             .is_some_and(|failure| matches!(failure.kind, Kind::Busy | Kind::Silent))
     }
 
     /// Whether KMS did not allow it, which may be for the encryption context's sake alone.
     pub(crate) fn is_denied_by_kms(&self) -> bool {
         let Self::Unavailable { source, .. } = self else { return false };
-        source.downcast_ref::<Failure>().is_some_and(|failure| {
+        source.downcast_ref::<AwsError>().is_some_and(|failure| {
             failure.kind == Kind::Denied && failure.action.starts_with("kms:")
         })
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
+impl From<AwsError> for Error {
+    fn from(failure: AwsError) -> Self {
         let message = match failure.kind {
             Kind::Broken => {
                 "AWS had an internal error. Try again, after a pause that grows each time."
@@ -210,8 +210,8 @@ impl From<Failure> for Error {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn failure(code: &str) -> Failure {
-        Failure {
+    pub(crate) fn failure(code: &str) -> AwsError {
+        AwsError {
             action: "kms:Decrypt",
             resource: "arn:aws:kms:key".to_owned(),
             code: code.to_owned(),

@@ -1,6 +1,6 @@
 //! Where a put goes in its name: the version, the event before it, and the life of the name.
 
-use crate::chain::{Act, Change, Newest, Tail};
+use crate::chain::{Act, ChainHead, Change, Newest};
 use crate::error::Error;
 use crate::life::{Identity, Top, state_after_put};
 use crate::name::{Label, Name, Version};
@@ -13,7 +13,7 @@ use super::policy::{Rotation, goes_on, standing};
 /// The place of a new version among the versions and events of its name.
 pub(super) struct Place {
     /// The end of the chain that its event follows.
-    pub(super) tail: Tail,
+    pub(super) tail: ChainHead,
     /// The version.
     pub(super) version: Version,
     /// Whether the life of the name goes on. If not, this put begins another.
@@ -180,7 +180,7 @@ mod tests {
             (false, Some(&other), Newest::Begins(other.clone()), State::Anew),
         ] {
             let version = Version::new(2).unwrap();
-            let tail = Tail::standing(State::Live, 1, None);
+            let tail = ChainHead::standing(State::Live, 1, None);
             let place = Place { tail, version, goes_on, above: above.cloned() };
             let change = place.change(Act::Put, &row);
             assert_eq!((change.newest, change.state), (newest, state));

@@ -9,11 +9,11 @@ use crate::error::Error;
 
 /// How long the next pause may be. Source: AWS, "Exponential backoff and jitter".
 #[derive(Debug, Default)]
-pub struct Pause {
+pub struct Backoff {
     tries: u32,
 }
 
-impl Pause {
+impl Backoff {
     const FIRST_MILLISECONDS: u64 = 10;
     const LAST_MILLISECONDS: u64 = 500;
 

@@ -36,7 +36,7 @@ pub struct Event {
 
 /// Some events, newest first, and how to ask for older ones.
 #[derive(Debug)]
-pub struct Told {
+pub struct HistoryPage {
     /// What was found.
     pub events: Vec<Event>,
     /// Given back, it continues where this ended; none at the end.
@@ -90,7 +90,7 @@ impl Coffer {
         name: &Name,
         after: Option<Key>,
         limit: u32,
-    ) -> Result<Told, Error> {
+    ) -> Result<HistoryPage, Error> {
         let store = self.ledger()?;
         let first = after.is_none();
         let after = after.map(|key| key.version);
@@ -103,7 +103,7 @@ impl Coffer {
         if rows.is_empty() && first {
             let known = !store.versions(name, None, 1).await?.rows.is_empty();
             return if known {
-                Ok(Told { events: Vec::new(), next: None })
+                Ok(HistoryPage { events: Vec::new(), next: None })
             } else {
                 Err(for_name(name, not_found()))
             };
@@ -115,7 +115,7 @@ impl Coffer {
             last = rows.last().and_then(key);
         }
         let next = last.map(|version| Key { name: name.as_str().to_owned(), version });
-        Ok(Told { events: rows.iter().map(Event::of).collect(), next })
+        Ok(HistoryPage { events: rows.iter().map(Event::of).collect(), next })
     }
 
     /// Whether every event of a secret is still as it was written: see [`crate::chain`], also for

@@ -5,15 +5,19 @@ use crate::envelope::wrapped_key;
 use crate::error::Error;
 use crate::keys::Rewrapped;
 use crate::row::Row;
-use crate::store::walk::Found;
+use crate::store::scan::ScannedVersion;
 
 use super::Coffer;
-use super::hint::Hints;
-use super::work::{Change, InVain, Plan, Reason};
+use super::executor::{Change, InVain, Plan, Reason};
+use super::legacy_hints::LegacyHints;
 
 impl Coffer {
     /// What KMS makes of a version's wrapped key: a new wrapping, unless it has the newest there is.
-    pub(super) async fn plan_rewrap(&self, found: &Found, hints: &Hints) -> Result<Plan, Error> {
+    pub(super) async fn plan_rewrap(
+        &self,
+        found: &ScannedVersion,
+        hints: &LegacyHints,
+    ) -> Result<Plan, Error> {
         let row = found.row();
         let Ok(wrapped) = wrapped_key(&row) else { return Ok(Plan::Fail(Reason::Malformed)) };
         let sealed = row.contains_key("seal");

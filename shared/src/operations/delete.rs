@@ -1,12 +1,12 @@
 //! delete: versions leave the live table, for the ledger and its recovery window or for good.
 
-use crate::chain::{Act, Caller, Change, Newest, State, Tail};
+use crate::backoff::Backoff;
+use crate::chain::{Act, Caller, ChainHead, Change, Newest, State};
 use crate::error::Error;
 use crate::life::{Top, newest_after_delete};
 use crate::moment::Moment;
 use crate::name::{Label, Name};
-use crate::pause::Pause;
-use crate::store::ledger::bury;
+use crate::store::ledger::soft_delete;
 use crate::store::transaction::{Committed, Transaction};
 use crate::store::{Live, Store};
 
@@ -69,7 +69,7 @@ impl Coffer {
     pub async fn delete(&self, delete: Delete, caller: &Caller) -> Result<Deleted, Error> {
         unless_reserved(&delete.name)?;
         let found = match delete.recovery {
-            Recovery::Days(days) => Box::pin(self.bury(&delete, days, caller)).await,
+            Recovery::Days(days) => Box::pin(self.soft_delete(&delete, days, caller)).await,
             Recovery::None if !self.policy.forced_delete => Err(Error::Forbidden(
                 "This stack refuses `force`. Delete without it: what is deleted goes by itself when \
                  its recovery window ends."
@@ -80,13 +80,18 @@ impl Coffer {
         found.map_err(|error| for_name(&delete.name, error))
     }
 
-    async fn bury(&self, delete: &Delete, days: u32, caller: &Caller) -> Result<Deleted, Error> {
+    async fn soft_delete(
+        &self,
+        delete: &Delete,
+        days: u32,
+        caller: &Caller,
+    ) -> Result<Deleted, Error> {
         let store = self.ledger()?;
         let name = &delete.name;
         let version = form(store, delete).await?;
         let end = Moment::now().after(u64::from(days) * DAY_SECONDS).unwrap_or(Moment::now());
         let mut versions = Vec::new();
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         loop {
             let tail = store.tail(name).await?;
             let batch = Batch::read(store, name, version.as_ref(), MOVED).await?;
@@ -95,7 +100,7 @@ impl Coffer {
                     let until = awaiting(store, name, version.as_ref()).await?;
                     // Perhaps a restore has moved it from the one place to the other meanwhile.
                     if until.is_none() && store.tail(name).await? != tail {
-                        pause.wait().await?;
+                        backoff.wait().await?;
                         continue;
                     }
                     let until = Some(until.ok_or_else(not_found)?);
@@ -106,8 +111,8 @@ impl Coffer {
             let mut transaction = Transaction::default();
             let life = if batch.last { tail.life_when_deleted() } else { tail.life };
             for live in &batch.rows {
-                let kept = bury(live.item(), tail.sequence + 1, life, end);
-                transaction.bury(store, live.item(), kept);
+                let kept = soft_delete(live.item(), tail.sequence + 1, life, end);
+                transaction.soft_delete(store, live.item(), kept);
             }
             let labels = batch.labels();
             let change = Change {
@@ -121,7 +126,7 @@ impl Coffer {
                     break;
                 }
             } else {
-                pause.wait().await?;
+                backoff.wait().await?;
             }
         }
         Ok(Deleted { name: name.clone(), versions, until: Some(end) })
@@ -132,7 +137,7 @@ impl Coffer {
         let name = &delete.name;
         let version = form(store, delete).await?;
         let mut versions = Vec::new();
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         loop {
             let tail = store.tail(name).await?;
             let batch = Batch::read(store, name, version.as_ref(), REMOVED).await?;
@@ -161,7 +166,7 @@ impl Coffer {
             if labels.is_empty() {
                 // Perhaps another delete or a restore has moved it meanwhile.
                 if versions.is_empty() && store.tail(name).await? != tail {
-                    pause.wait().await?;
+                    backoff.wait().await?;
                     continue;
                 }
                 // This also completes a delete that was interrupted after its last version.
@@ -185,7 +190,7 @@ impl Coffer {
                     break;
                 }
             } else {
-                pause.wait().await?;
+                backoff.wait().await?;
             }
         }
         if versions.is_empty() {
@@ -202,7 +207,7 @@ impl Coffer {
         store: &Store,
         mut transaction: Transaction,
         name: &Name,
-        tail: &Tail,
+        tail: &ChainHead,
         change: &Change,
         caller: &Caller,
     ) -> Result<Committed, Error> {
@@ -225,14 +230,14 @@ async fn remove_policy(store: &Store, name: &Name, life: u64) -> Result<(), Erro
     if name.check().is_err() {
         return Ok(());
     }
-    let mut pause = Pause::default();
+    let mut backoff = Backoff::default();
     loop {
         let mut transaction = Transaction::default();
         transaction.remove_policy(store, name, life);
         match store.commit(transaction).await? {
             // Refused: the name was put again and has a new policy.
             Committed::Done | Committed::Refused(_) => return Ok(()),
-            Committed::Conflict => pause.wait().await?,
+            Committed::Conflict => backoff.wait().await?,
         }
     }
 }
@@ -270,7 +275,7 @@ impl Batch {
     }
 
     /// The event of a delete of these rows.
-    fn change(&self, tail: &Tail, labels: Vec<Label>, forced: bool) -> Change {
+    fn change(&self, tail: &ChainHead, labels: Vec<Label>, forced: bool) -> Change {
         let state = if self.last { State::Deleted } else { tail.state };
         let deleted: Vec<_> = self.rows.iter().filter_map(Live::identity).collect();
         let newest = newest_after_delete(tail, &deleted, self.left.as_ref());

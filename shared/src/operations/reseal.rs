@@ -2,6 +2,7 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
+use crate::backoff::Backoff;
 use crate::chain::{Act, Caller, Change as Told};
 use crate::context::Context;
 use crate::envelope::{self, Envelope, Examined, Refusal};
@@ -10,16 +11,15 @@ use crate::keys::Unwrapped;
 use crate::life::newest_after_rewrite;
 use crate::moment::Moment;
 use crate::name::{Label, Name, Revision};
-use crate::pause::Pause;
 use crate::row::{self, Attribute, Row};
 use crate::store::ledger::before_reseal;
+use crate::store::scan::{Location, ScannedVersion};
 use crate::store::transaction::{Committed, Transaction};
-use crate::store::walk::{Found, Home};
 use crate::store::{Item, Store};
 
 use super::delete::Recovery;
-use super::hint::Hints;
-use super::work::{Applied, Change, InVain, Plan, Reason};
+use super::executor::{Applied, Change, InVain, Plan, Reason};
+use super::legacy_hints::LegacyHints;
 use super::{Coffer, DAY_SECONDS, Legacy, pad};
 
 /// How many rows of one name one transaction writes, old forms included: at their largest they are
@@ -31,8 +31,8 @@ impl Coffer {
     /// may be two dialects', stays as it is.
     pub(super) async fn plan_reseal(
         &self,
-        found: &Found,
-        hints: &Hints,
+        found: &ScannedVersion,
+        hints: &LegacyHints,
         dry_run: bool,
     ) -> Result<Plan, Error> {
         let row = found.row();
@@ -111,20 +111,20 @@ impl Coffer {
     pub(super) async fn apply_reseal(
         &self,
         name: &str,
-        mut rows: Vec<(Found, Row)>,
+        mut rows: Vec<(ScannedVersion, Row)>,
         caller: &Caller,
-    ) -> Result<Vec<(Found, Applied)>, Error> {
+    ) -> Result<Vec<(ScannedVersion, Applied)>, Error> {
         let store = self.ledger()?;
         let name = Name::of_any_client(name)?;
         let mut done = Vec::new();
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         for _ in 0..Self::CROSSED {
             if rows.is_empty() {
                 break;
             }
             let tail = store.tail(&name).await?;
             let transaction = resealed(store, &rows, tail.sequence + 1);
-            let live = rows.iter().filter(|(found, _)| found.home == Home::Live);
+            let live = rows.iter().filter(|(found, _)| found.home == Location::Table);
             let live: Vec<_> = live.map(|(found, row)| (found.row(), row)).collect();
             let told = Told {
                 act: Act::Reseal,
@@ -144,11 +144,11 @@ impl Coffer {
                         .into_iter()
                         .partition(|_| index.next().is_some_and(|index| failed.contains(&index)));
                     rows = left;
-                    let crossed: Vec<(Found, Row)> = crossed;
+                    let crossed: Vec<(ScannedVersion, Row)> = crossed;
                     done.extend(crossed.into_iter().map(|(found, _)| (found, Applied::Crossed)));
-                    pause.wait().await?;
+                    backoff.wait().await?;
                 }
-                Ok(Committed::Conflict) => pause.wait().await?,
+                Ok(Committed::Conflict) => backoff.wait().await?,
                 // DynamoDB does not say which: one by one, it is the one.
                 Err(Error::TooLarge(_)) if rows.len() > 1 => {
                     for row in std::mem::take(&mut rows) {
@@ -179,9 +179,9 @@ fn reason(refusal: Refusal) -> Reason {
 }
 
 /// How many of these rows one transaction writes: at least one of them, if there is one.
-pub(super) fn batch(rows: &[(Found, Row)]) -> usize {
+pub(super) fn batch(rows: &[(ScannedVersion, Row)]) -> usize {
     let mut left = WRITTEN;
-    let fits = |(found, row): &&(Found, Row)| {
+    let fits = |(found, row): &&(ScannedVersion, Row)| {
         let writes = 1 + usize::from(is_anew(found, row));
         let fits = writes <= left;
         left = left.saturating_sub(writes);
@@ -191,12 +191,12 @@ pub(super) fn batch(rows: &[(Found, Row)]) -> usize {
 }
 
 /// Whether a row's plaintext was sealed under another data key.
-fn is_anew(found: &Found, row: &Row) -> bool {
+fn is_anew(found: &ScannedVersion, row: &Row) -> bool {
     found.row().get("key") != row.get("key")
 }
 
 /// The writes of some rows, one for each in their order, then those of the old forms.
-fn resealed(store: &Store, rows: &[(Found, Row)], sequence: u64) -> Transaction {
+fn resealed(store: &Store, rows: &[(ScannedVersion, Row)], sequence: u64) -> Transaction {
     let mut transaction = Transaction::default();
     for (found, row) in rows {
         transaction.reseal(store, found, row.clone());
@@ -212,7 +212,7 @@ fn resealed(store: &Store, rows: &[(Found, Row)], sequence: u64) -> Transaction 
 /// The entry that keeps a row as it was, if the event `sequence` seals its plaintext under another
 /// data key. Should what was said of its dialect be wrong, the value is in the old form alone. It
 /// is kept as long as a deleted version is, or as long as the version itself if that is deleted.
-pub(super) fn old_form(found: &Found, row: &Row, sequence: u64) -> Option<Item> {
+pub(super) fn old_form(found: &ScannedVersion, row: &Row, sequence: u64) -> Option<Item> {
     const SECONDS: u64 = Recovery::MAX_DAYS as u64 * DAY_SECONDS;
     if !is_anew(found, row) {
         return None;
@@ -253,13 +253,13 @@ mod tests {
     use aws_sdk_dynamodb::types::AttributeValue;
 
     use super::*;
-    use crate::store::walk::{Home, View};
+    use crate::store::scan::{Location, Projection};
 
     fn text(text: &str) -> AttributeValue {
         AttributeValue::S(text.to_owned())
     }
 
-    fn found(home: Home) -> Found {
+    fn found(home: Location) -> ScannedVersion {
         let row = Item::from([
             ("version".to_owned(), text("7")),
             ("key".to_owned(), text("old")),
@@ -267,15 +267,15 @@ mod tests {
             ("hmac".to_owned(), text("mac")),
         ]);
         let mut item = match home {
-            Home::Live => row,
-            Home::Kept => Item::from([
+            Location::Table => row,
+            Location::Ledger => Item::from([
                 ("entry".to_owned(), text("deleted#7#ab")),
                 ("ttl".to_owned(), AttributeValue::N("4102444800".to_owned())),
                 ("row".to_owned(), AttributeValue::M(row)),
             ]),
         };
         item.insert("name".to_owned(), text("n"));
-        Found::of(home, View::Whole, item).unwrap()
+        ScannedVersion::of(home, Projection::Whole, item).unwrap()
     }
 
     fn row(key: &str, version: &str) -> Row {
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn what_is_sealed_under_another_key_is_kept_as_it_was_for_the_recovery_window() {
         let padded = "0000000000000000007";
-        let kept = old_form(&found(Home::Live), &row("new", padded), 3).unwrap();
+        let kept = old_form(&found(Location::Table), &row("new", padded), 3).unwrap();
         assert_eq!(kept["before_reseal"], AttributeValue::Bool(true));
         assert_eq!(kept["name"], text("n"));
         let entry = kept["entry"].as_s().unwrap();
@@ -300,18 +300,18 @@ mod tests {
 
     #[test]
     fn the_old_form_of_a_deleted_version_goes_when_that_does() {
-        let kept = old_form(&found(Home::Kept), &row("new", "7"), 3).unwrap();
+        let kept = old_form(&found(Location::Ledger), &row("new", "7"), 3).unwrap();
         assert_eq!(kept["ttl"], AttributeValue::N("4102444800".to_owned()));
     }
 
     #[test]
     fn what_is_sealed_as_it_is_needs_no_old_form() {
-        assert!(old_form(&found(Home::Live), &row("old", "7"), 3).is_none());
+        assert!(old_form(&found(Location::Table), &row("old", "7"), 3).is_none());
     }
 
     #[test]
     fn a_transaction_has_room_for_the_old_forms() {
-        let rows = |key: &str| vec![(found(Home::Live), row(key, "7")); 10];
+        let rows = |key: &str| vec![(found(Location::Table), row(key, "7")); 10];
         assert_eq!((batch(&rows("old")), batch(&rows("new")), batch(&[])), (8, 4, 0));
     }
 }

@@ -5,27 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
 use crate::chain::{self, Act, Caller};
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::Name;
-use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 use crate::store::Key;
-use crate::store::run::{FAILURE, Failure, MOST_FAILURES, Progress, Run};
-use crate::store::walk::{Found, Home, Part};
+use crate::store::run::{FAILURE, MOST_FAILURES, Progress, Run, RunFailure};
+use crate::store::scan::{Location, Part, ScannedVersion};
 
-use super::hint::Hints;
-use super::work::{Action, Intents, Job, Reason, Tally, Unit};
+use super::executor::{Action, Intents, Job, Reason, Tally, Unit};
+use super::legacy_hints::LegacyHints;
 use super::{Coffer, DAY_SECONDS, for_name, not_found};
 
 /// What a run is asked for.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct RunOptions {
     /// Whether nothing is written, only told.
     pub dry_run: bool,
     /// What is known of legacy rows.
-    pub hints: Hints,
+    pub hints: LegacyHints,
 }
 
 /// An execution of the state machine, which begins a run or goes on with it.
@@ -145,7 +145,7 @@ pub struct Report {
     pub reasons: BTreeMap<String, u64>,
     /// Which, and why: a page of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub failures: Vec<Told>,
+    pub failures: Vec<FailedItem>,
     /// Given back, it continues where this ended; none at the end.
     #[serde(skip)]
     pub next: Option<Key>,
@@ -153,7 +153,7 @@ pub struct Report {
 
 /// One that was left as it is.
 #[derive(Debug, serde::Serialize)]
-pub struct Told {
+pub struct FailedItem {
     /// The name of the secret.
     pub name: String,
     /// The version; none where it is about a policy.
@@ -166,10 +166,10 @@ pub struct Told {
     pub reason: String,
 }
 
-impl From<Failure> for Told {
-    fn from(failure: Failure) -> Self {
-        let Failure { name, label, home, reason, .. } = failure;
-        Self { name, version: label, deleted: (home == Home::Kept).then_some(true), reason }
+impl From<RunFailure> for FailedItem {
+    fn from(failure: RunFailure) -> Self {
+        let RunFailure { name, label, home, reason, .. } = failure;
+        Self { name, version: label, deleted: (home == Location::Ledger).then_some(true), reason }
     }
 }
 
@@ -205,14 +205,14 @@ impl Coffer {
     pub async fn begin(
         &self,
         action: Action,
-        asked: &Asked,
+        asked: &RunOptions,
         start: &Start,
     ) -> Result<Begun, Error> {
         let store = self.ledger()?;
         let Start { execution, at: Started(taken_at), token } = start;
         let mut request = asked.hints.hash();
         request.push(u8::from(asked.dry_run));
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         loop {
             let known = store.run(action.as_str()).await?;
             if let Some(run) = &known {
@@ -263,7 +263,7 @@ impl Coffer {
                 let displaced = known.is_some_and(|known| known.ended_at.is_none());
                 return Ok(Begun::of(action, &run, false, displaced));
             }
-            pause.wait().await?;
+            backoff.wait().await?;
         }
     }
 
@@ -293,7 +293,7 @@ impl Coffer {
         let store = self.ledger()?;
         let until = Instant::now() + time;
         let execution = caller.who.as_str();
-        let (mut hints, mut began) = (Hints::default(), false);
+        let (mut hints, mut began) = (LegacyHints::default(), false);
         let part = format!("{}#{number:03}", stage.as_str());
         loop {
             let run = store.run(action.as_str()).await?;
@@ -309,7 +309,7 @@ impl Coffer {
                 return Ok(Step { done: false });
             }
             if !began {
-                hints = Hints::of_rows(&store.hints(&run.id).await?);
+                hints = LegacyHints::of_rows(&store.hints(&run.id).await?);
                 self.pace(f64::from(run.parts), until);
                 began = true;
             }
@@ -353,7 +353,7 @@ impl Coffer {
     ) -> Result<(), Error> {
         let store = self.ledger()?;
         let limit = self.page_limit();
-        let home = progress.home.unwrap_or(Home::Live);
+        let home = progress.home.unwrap_or(Location::Table);
         let after = progress.after.clone();
         let (units, next) = if job.action == Action::Renew {
             let (rows, next) = store.policies(after.map(|key| key.version), limit).await?;
@@ -367,7 +367,7 @@ impl Coffer {
         let uncounted = &mut progress.marks.clone();
         let intents = Intents { run: &run.id, part, progress: &mut *progress, uncounted, ttl };
         let Some(tally) = self.work(job, units, Some(intents)).await? else { return Ok(()) };
-        let failures = store.untold(&run.id, tally.failures).await?;
+        let failures = store.unrecorded(&run.id, tally.failures).await?;
         progress.seen += tally.changed + tally.skipped;
         progress.changed += tally.changed;
         progress.skipped += tally.skipped;
@@ -376,9 +376,9 @@ impl Coffer {
         progress.marks = std::mem::take(uncounted);
         progress.after = next;
         if progress.after.is_none() {
-            let over = home == Home::Kept || job.action == Action::Renew;
+            let over = home == Location::Ledger || job.action == Action::Renew;
             progress.done = over;
-            progress.home = Some(Home::Kept);
+            progress.home = Some(Location::Ledger);
         }
         // Where another was first, its progress is read again.
         store.advance(&run.id, part, progress, &failures, ttl).await.map(drop)
@@ -389,11 +389,11 @@ impl Coffer {
     async fn found(
         &self,
         job: &Job<'_>,
-        home: Home,
+        home: Location,
         at: Part,
         after: Option<Key>,
         limit: i32,
-    ) -> Result<(Vec<Found>, Option<Key>), Error> {
+    ) -> Result<(Vec<ScannedVersion>, Option<Key>), Error> {
         let most = usize::try_from(limit).unwrap_or(1);
         let (mut found, mut after, mut size) = (Vec::new(), after, limit);
         for _ in 0..Self::READS {
@@ -439,7 +439,7 @@ impl Coffer {
             let Some(tally) = settled else { return Ok(()) };
             let (run, ttl) = (&run.id, Self::end_of_run());
             // The first stage has told of most of them.
-            let failures = store.untold(run, tally.failures).await?;
+            let failures = store.unrecorded(run, tally.failures).await?;
             let mut left = failures.as_slice();
             while let Some((some, rest)) = left.split_at_checked(MOST_FAILURES) {
                 progress.fail(some);
@@ -489,7 +489,7 @@ impl Coffer {
                 Err(error) => return Err(error),
             };
             failures.clear();
-            for home in [Home::Live, Home::Kept] {
+            for home in [Location::Table, Location::Ledger] {
                 let mut after = None;
                 loop {
                     let (view, limit) = (job.action.view(), self.page_limit());
@@ -614,7 +614,7 @@ impl Coffer {
             skipped: sum(|part| part.skipped),
             failed: reasons.values().sum(),
             reasons,
-            failures: failures.into_iter().map(Told::from).collect(),
+            failures: failures.into_iter().map(FailedItem::from).collect(),
             next: last.map(|version| Key { name: action.as_str().to_owned(), version }),
             run: Some(run.id),
         })
@@ -629,12 +629,12 @@ impl Coffer {
         &self,
         action: Action,
         name: &Name,
-        asked: &Asked,
+        asked: &RunOptions,
         after: Option<Key>,
         caller: &Caller,
     ) -> Result<Report, Error> {
         let until = Instant::now() + Self::NAME_TIME;
-        let Asked { dry_run, hints } = asked;
+        let RunOptions { dry_run, hints } = asked;
         let job = Job { action, dry_run: *dry_run, hints, caller, whole: false };
         let mut report = Report::of_name(action, *dry_run);
         let store = self.ledger()?;
@@ -660,11 +660,11 @@ impl Coffer {
             }
             place = match (next, home) {
                 (Some(key), _) => Place { home, after: Some(key) },
-                (None, Home::Live) => Place { home: Home::Kept, after: None },
-                (None, Home::Kept) if first && report.seen == 0 => {
+                (None, Location::Table) => Place { home: Location::Ledger, after: None },
+                (None, Location::Ledger) if first && report.seen == 0 => {
                     return Err(for_name(name, not_found()));
                 }
-                (None, Home::Kept) => return Ok(report),
+                (None, Location::Ledger) => return Ok(report),
             };
             if Instant::now() >= until {
                 report.next = Some(place.to_key(name));
@@ -733,7 +733,7 @@ impl Report {
 
 impl Progress {
     /// Counts what was left.
-    fn fail(&mut self, failures: &[Failure]) {
+    fn fail(&mut self, failures: &[RunFailure]) {
         self.seen += failures.len() as u64;
         for failure in failures {
             *self.failed.entry(failure.reason.clone()).or_default() += 1;
@@ -744,7 +744,7 @@ impl Progress {
 /// Where a call about one name goes on.
 #[derive(Clone)]
 struct Place {
-    home: Home,
+    home: Location,
     after: Option<Key>,
 }
 
@@ -753,7 +753,7 @@ impl Place {
     fn of(name: &Name, key: Option<Key>) -> Self {
         let told = key.map(|key| key.version).unwrap_or_default();
         let (home, sort) = told.split_once(':').unwrap_or(("live", ""));
-        let home = Home::named(home).unwrap_or(Home::Live);
+        let home = Location::named(home).unwrap_or(Location::Table);
         let key = || Key { name: name.as_str().to_owned(), version: sort.to_owned() };
         Self { home, after: (!sort.is_empty()).then(key) }
     }
@@ -806,18 +806,18 @@ mod tests {
         let name: Name = "dev/db".parse().unwrap();
         let key = |sort: &str| Key { name: "dev/db".to_owned(), version: sort.to_owned() };
         for (home, after) in [
-            (Home::Live, Some(key("0000000000000000001"))),
+            (Location::Table, Some(key("0000000000000000001"))),
             // A version of another client's may look like anything.
-            (Home::Live, Some(key("kept:x"))),
-            (Home::Kept, None),
-            (Home::Kept, Some(key("deleted#1#ab"))),
+            (Location::Table, Some(key("kept:x"))),
+            (Location::Ledger, None),
+            (Location::Ledger, Some(key("deleted#1#ab"))),
         ] {
             let place = Place { home, after: after.clone() };
             let again = Place::of(&name, Some(place.to_key(&name)));
             assert_eq!((again.home, again.after), (home, after));
         }
         let none = Place::of(&name, None);
-        assert_eq!((none.home, none.after), (Home::Live, None));
+        assert_eq!((none.home, none.after), (Location::Table, None));
     }
 
     #[test]

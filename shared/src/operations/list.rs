@@ -35,7 +35,7 @@ pub struct Description {
 
 /// Some descriptions, and how to ask for the next ones.
 #[derive(Debug)]
-pub struct Listed {
+pub struct ListPage {
     /// What was found.
     pub descriptions: Vec<Description>,
     /// Given back, it continues where this ended; none at the end.
@@ -63,7 +63,7 @@ impl Coffer {
         prefix: Option<&Prefix>,
         after: Option<Key>,
         limit: u32,
-    ) -> Result<Listed, Error> {
+    ) -> Result<ListPage, Error> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut descriptions: Vec<Description> = Vec::new();
         let mut newest: Option<Row> = None;
@@ -87,7 +87,7 @@ impl Coffer {
                     bytes += row::size(&complete);
                     let enough = descriptions.len() == limit;
                     if enough || page > Self::PAGES || bytes > Self::BYTES {
-                        return Ok(Listed { next: Key::of(&complete), descriptions });
+                        return Ok(ListPage { next: Key::of(&complete), descriptions });
                     }
                 }
             }
@@ -100,7 +100,7 @@ impl Coffer {
         if let Some(complete) = newest {
             descriptions.push(Description::of(&complete)?);
         }
-        Ok(Listed { descriptions, next: None })
+        Ok(ListPage { descriptions, next: None })
     }
 
     /// The versions of one secret, highest first, from the names index; at most `limit` of them.
@@ -113,7 +113,7 @@ impl Coffer {
         name: &Name,
         after: Option<Key>,
         limit: u32,
-    ) -> Result<Listed, Error> {
+    ) -> Result<ListPage, Error> {
         let first = after.is_none();
         let after = after.map(|key| Key { name: name.as_str().to_owned(), ..key });
         let limit = i32::try_from(limit).unwrap_or(i32::MAX - 1);
@@ -128,7 +128,7 @@ impl Coffer {
             last = rows.last().and_then(Key::of);
         }
         let descriptions = rows.iter().map(Description::of).collect::<Result<_, _>>()?;
-        Ok(Listed { descriptions, next: last })
+        Ok(ListPage { descriptions, next: last })
     }
 }
 

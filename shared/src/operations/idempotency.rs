@@ -7,7 +7,7 @@ use crate::moment::Moment;
 use crate::name::{Name, Revision, Version};
 use crate::row::{self, Attribute, Row};
 use crate::store::Store;
-use crate::store::ledger::{Remembered, Token, TokenKey};
+use crate::store::ledger::{Token, TokenKey, TokenRecord};
 
 use super::put::{Expiry, Put, Stored, Value};
 
@@ -58,8 +58,8 @@ impl Once {
     /// former key, so that one counts only for this very request, and is never a reason to refuse.
     fn choose(
         &self,
-        known: Option<Remembered>,
-        former: Option<Remembered>,
+        known: Option<TokenRecord>,
+        former: Option<TokenRecord>,
     ) -> Result<Option<Vec<Stored>>, Error> {
         let Some(known) = known else {
             return Ok(former.and_then(|former| self.stored(&former)));
@@ -73,7 +73,7 @@ impl Once {
     }
 
     /// What was answered, if it was to this very request.
-    fn stored(&self, known: &Remembered) -> Option<Vec<Stored>> {
+    fn stored(&self, known: &TokenRecord) -> Option<Vec<Stored>> {
         if known.fingerprint != self.fingerprint {
             return None;
         }
@@ -86,7 +86,7 @@ impl Once {
             .iter()
             .map(|stored| (stored.name.as_str().to_owned(), stored.to_be_remembered()));
         let fingerprint = self.fingerprint.clone();
-        self.key.entry(&Remembered { fingerprint, answer: answer.collect() }, now)
+        self.key.entry(&TokenRecord { fingerprint, answer: answer.collect() }, now)
     }
 }
 
@@ -163,9 +163,9 @@ mod tests {
         Once::new(&token.parse().unwrap(), act, &puts)
     }
 
-    fn remembered(once: &Once, fingerprint: &[u8]) -> Remembered {
+    fn remembered(once: &Once, fingerprint: &[u8]) -> TokenRecord {
         let answer = once.names.iter().map(|name| (name.as_str().to_owned(), "7 ab".to_owned()));
-        Remembered { fingerprint: fingerprint.to_vec(), answer: answer.collect() }
+        TokenRecord { fingerprint: fingerprint.to_vec(), answer: answer.collect() }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use base64::prelude::{BASE64_STANDARD, Engine};
 
+use crate::aws_error::AwsError;
 use crate::error::Error;
-use crate::failure::Failure;
 use crate::moment::Moment;
 use crate::name::Label;
 use crate::row::Row;
@@ -19,42 +19,42 @@ use super::{Item, Key, Place, Store, queried, row_of, scanned};
 
 /// Where versions lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Home {
+pub enum Location {
     /// In the table of live secrets.
-    Live,
+    Table,
     /// In the ledger, under `row`: deleted and awaiting recovery, or pending.
-    Kept,
+    Ledger,
 }
 
-impl Home {
+impl Location {
     /// As entries of the ledger and answers have it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Live => "live",
-            Self::Kept => "kept",
+            Self::Table => "live",
+            Self::Ledger => "kept",
         }
     }
 
     /// The one that is written so, if any.
     #[must_use]
     pub fn named(text: &str) -> Option<Self> {
-        [Self::Live, Self::Kept].into_iter().find(|home| home.as_str() == text)
+        [Self::Table, Self::Ledger].into_iter().find(|home| home.as_str() == text)
     }
 
     fn place(self) -> Place {
         match self {
-            Self::Live => Place::VERSION,
-            Self::Kept => Place::ENTRY,
+            Self::Table => Place::VERSION,
+            Self::Ledger => Place::ENTRY,
         }
     }
 }
 
 /// How much of each row is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
+pub enum Projection {
     /// What wrapping a data key anew takes: no ciphertext.
-    Wrapping,
+    WrappedKey,
     /// All of it.
     Whole,
 }
@@ -83,24 +83,24 @@ pub struct Part {
 
 /// A version as it lies somewhere.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct ScannedVersion {
     /// Where it lies.
-    pub home: Home,
+    pub home: Location,
     /// The name of the secret.
     pub name: String,
     /// Its version.
     pub label: Label,
     /// How much of it was read.
-    view: View,
+    view: Projection,
     pub(super) item: Item,
 }
 
-impl Found {
-    pub(crate) fn of(home: Home, view: View, item: Item) -> Option<Self> {
+impl ScannedVersion {
+    pub(crate) fn of(home: Location, view: Projection, item: Item) -> Option<Self> {
         let name = item.get("name")?.as_s().ok()?.clone();
         let row = match home {
-            Home::Live => &item,
-            Home::Kept => item.get("row")?.as_m().ok()?,
+            Location::Table => &item,
+            Location::Ledger => item.get("row")?.as_m().ok()?,
         };
         let label = Label::stored(row.get("version")?.as_s().ok()?);
         Some(Self { home, name, label, view, item })
@@ -110,8 +110,8 @@ impl Found {
     #[must_use]
     pub fn key(&self) -> Key {
         let sort = match self.home {
-            Home::Live => "version",
-            Home::Kept => "entry",
+            Location::Table => "version",
+            Location::Ledger => "entry",
         };
         let sort = self.item.get(sort).and_then(|value| value.as_s().ok());
         Key { name: self.name.clone(), version: sort.cloned().unwrap_or_default() }
@@ -133,8 +133,8 @@ impl Found {
 
     fn inner(&self) -> Option<&Item> {
         match self.home {
-            Home::Live => Some(&self.item),
-            Home::Kept => self.item.get("row").and_then(|row| row.as_m().ok()),
+            Location::Table => Some(&self.item),
+            Location::Ledger => self.item.get("row").and_then(|row| row.as_m().ok()),
         }
     }
 
@@ -148,14 +148,14 @@ impl Found {
     /// Until when a row in the ledger is kept, if that is known.
     pub(crate) fn until(&self) -> Option<Moment> {
         let ttl = self.item.get("ttl")?.as_n().ok()?.parse().ok()?;
-        Moment::from_unix(ttl).filter(|_| self.home == Home::Kept)
+        Moment::from_unix(ttl).filter(|_| self.home == Location::Ledger)
     }
 
     /// That it is still what was read.
     pub(super) fn unchanged(&self) -> Condition {
         match self.home {
-            Home::Live => Condition::live(&self.item, self.view),
-            Home::Kept => Condition::kept(&self.item, self.view),
+            Location::Table => Condition::live(&self.item, self.view),
+            Location::Ledger => Condition::kept(&self.item, self.view),
         }
     }
 }
@@ -168,12 +168,12 @@ impl Store {
     /// [`Error::Unavailable`].
     pub async fn walk(
         &self,
-        home: Home,
-        view: View,
+        home: Location,
+        view: Projection,
         part: Part,
         after: Option<Key>,
         limit: i32,
-    ) -> Result<(Vec<Found>, Option<Key>), Error> {
+    ) -> Result<(Vec<ScannedVersion>, Option<Key>), Error> {
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let mut scan = self
             .client
@@ -190,7 +190,7 @@ impl Store {
                 scan = scan.expression_attribute_names(format!("#{name}"), name);
             }
         }
-        if home == Home::Kept {
+        if home == Location::Ledger {
             let (filter, names) = keeps(view);
             scan = scan.filter_expression(filter).expression_attribute_values(":now", now());
             for (placeholder, name) in names {
@@ -199,7 +199,10 @@ impl Store {
         }
         let (items, last) = scanned(scan, format!("table/{}", self.table_of(home))).await?;
         let last = last.and_then(|item| home.place().read(&item));
-        Ok((items.into_iter().filter_map(|item| Found::of(home, view, item)).collect(), last))
+        Ok((
+            items.into_iter().filter_map(|item| ScannedVersion::of(home, view, item)).collect(),
+            last,
+        ))
     }
 
     /// A page of the versions of one name, as [`Store::walk`].
@@ -208,17 +211,17 @@ impl Store {
     /// [`Error::Unavailable`].
     pub async fn walk_name(
         &self,
-        home: Home,
-        view: View,
+        home: Location,
+        view: Projection,
         name: &str,
         after: Option<Key>,
         limit: i32,
-    ) -> Result<(Vec<Found>, Option<Key>), Error> {
+    ) -> Result<(Vec<ScannedVersion>, Option<Key>), Error> {
         let mut query = self
             .keyed(home, view, name)
             .limit(limit)
             .set_exclusive_start_key(after.map(|key| home.place().to_item(key)));
-        if home == Home::Kept {
+        if home == Location::Ledger {
             let (filter, names) = keeps(view);
             query = query.filter_expression(filter).expression_attribute_values(":now", now());
             for (placeholder, name) in names {
@@ -227,14 +230,21 @@ impl Store {
         }
         let (items, last) = queried(query, format!("table/{}", self.table_of(home))).await?;
         let last = last.and_then(|item| home.place().read(&item));
-        Ok((items.into_iter().filter_map(|item| Found::of(home, view, item)).collect(), last))
+        Ok((
+            items.into_iter().filter_map(|item| ScannedVersion::of(home, view, item)).collect(),
+            last,
+        ))
     }
 
     /// A version read again where it lay, strongly consistent; none if it is there no more.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn again(&self, found: &Found, view: View) -> Result<Option<Found>, Error> {
+    pub async fn again(
+        &self,
+        found: &ScannedVersion,
+        view: Projection,
+    ) -> Result<Option<ScannedVersion>, Error> {
         let Key { name, version } = found.key();
         let sort = found.home.place().0[1];
         let query = self
@@ -243,7 +253,7 @@ impl Store {
             .expression_attribute_names("#sort", sort)
             .expression_attribute_values(":sort", AttributeValue::S(version));
         let (items, _) = queried(query, format!("table/{}", self.table_of(found.home))).await?;
-        Ok(items.into_iter().find_map(|item| Found::of(found.home, view, item)))
+        Ok(items.into_iter().find_map(|item| ScannedVersion::of(found.home, view, item)))
     }
 
     /// Gives a version another wrapping of its data key, if it is still the one that was read;
@@ -251,11 +261,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn set_key(&self, found: &Found, wrapped: &[u8]) -> Result<bool, Error> {
+    pub async fn set_key(&self, found: &ScannedVersion, wrapped: &[u8]) -> Result<bool, Error> {
         let condition = found.unchanged();
         let path = match found.home {
-            Home::Live => "#key",
-            Home::Kept => "#within.#key",
+            Location::Table => "#key",
+            Location::Ledger => "#within.#key",
         };
         // As it was written: raw in Haskell's rows, base64 in all others.
         let raw = found.inner().and_then(|row| row.get("key")).is_some_and(AttributeValue::is_b);
@@ -291,21 +301,21 @@ impl Store {
             return Ok(false);
         }
         let table = format!("table/{}", self.table_of(found.home));
-        let failure = Failure::of("dynamodb:UpdateItem", table, &error);
+        let failure = AwsError::of("dynamodb:UpdateItem", table, &error);
         if failure.code() == "ValidationException" && about_size(error.message()) {
             return Err(misfit());
         }
         Err(failure.into())
     }
 
-    pub(super) fn table_of(&self, home: Home) -> &str {
+    pub(super) fn table_of(&self, home: Location) -> &str {
         match home {
-            Home::Live => &self.table,
-            Home::Kept => &self.ledger,
+            Location::Table => &self.table,
+            Location::Ledger => &self.ledger,
         }
     }
 
-    fn keyed(&self, home: Home, view: View, name: &str) -> QueryFluentBuilder {
+    fn keyed(&self, home: Location, view: Projection, name: &str) -> QueryFluentBuilder {
         let mut query = self
             .client
             .query()
@@ -326,26 +336,28 @@ impl Store {
 
 /// What is read of each item, and the names in it; all of it if none. For IAM a kept row is one
 /// attribute; here no more of it is asked for than of a live one.
-fn projected(home: Home, view: View) -> Option<(String, Vec<&'static str>)> {
+fn projected(home: Location, view: Projection) -> Option<(String, Vec<&'static str>)> {
     let placed = |names: &[&str]| names.iter().map(|name| format!("#{name}")).collect::<Vec<_>>();
     match (home, view) {
-        (Home::Live, View::Wrapping) => Some((placed(WRAPPING).join(", "), WRAPPING.to_vec())),
-        (Home::Kept, View::Wrapping) => {
+        (Location::Table, Projection::WrappedKey) => {
+            Some((placed(WRAPPING).join(", "), WRAPPING.to_vec()))
+        }
+        (Location::Ledger, Projection::WrappedKey) => {
             let inner: Vec<_> = WRAPPING.iter().copied().filter(|name| *name != "name").collect();
             let mut paths = placed(KEPT);
             paths.extend(inner.iter().map(|name| format!("#row.#{name}")));
             Some((paths.join(", "), [KEPT, &["row"], &inner].concat()))
         }
-        (_, View::Whole) => None,
+        (_, Projection::Whole) => None,
     }
 }
 
 /// Which entries of the ledger are read, and the names in that.
-fn keeps(view: View) -> (String, Vec<(&'static str, &'static str)>) {
+fn keeps(view: Projection) -> (String, Vec<(&'static str, &'static str)>) {
     let mut names = vec![("#row", "row"), ("#ttl", "ttl")];
     match view {
-        View::Wrapping => (KEEPS.to_owned(), names),
-        View::Whole => {
+        Projection::WrappedKey => (KEEPS.to_owned(), names),
+        Projection::Whole => {
             names.push(("#before", BEFORE_RESEAL));
             (format!("{KEEPS}{NOT_BEFORE}"), names)
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// halves the rate, once for all that were made before; each call that is answered gives back a
 /// part of it (additive increase, multiplicative decrease, as RFC 5681, section 3.1, has it).
 #[derive(Debug, Default)]
-pub struct Pace(Mutex<State>);
+pub struct RateLimit(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,7 +30,7 @@ struct Limit {
     until: Instant,
 }
 
-impl Pace {
+impl RateLimit {
     /// No second holds more calls than were asked for, even where they arrive less evenly than
     /// they left.
     const SHARE: f64 = 0.8;
@@ -123,7 +123,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    async fn turns(pace: &Pace, count: u32) -> Duration {
+    async fn turns(pace: &RateLimit, count: u32) -> Duration {
         let began = Instant::now();
         for _ in 0..count {
             pace.turn().await;
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_limit_nobody_waits() {
-        let pace = Pace::default();
+        let pace = RateLimit::default();
         assert_eq!(turns(&pace, 1000).await, Duration::ZERO);
         assert!(!pace.throttled(Instant::now()));
     }
@@ -145,7 +145,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_second_has_more_calls_than_the_limit() {
         for per_second in [1.0, 3.0, 10.0, 25.0, 400.0] {
-            let pace = Pace::default();
+            let pace = RateLimit::default();
             pace.limit(per_second, far());
             let mut times = Vec::new();
             for _ in 0..200 {
@@ -163,7 +163,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_slows_when_throttled_and_comes_back() {
-        let pace = Pace::default();
+        let pace = RateLimit::default();
         pace.limit(100.0, far());
         let even = turns(&pace, 100).await;
         for _ in 0..4 {
@@ -183,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_throttled_to_the_end_is_given_up() {
-        let pace = Pace::default();
+        let pace = RateLimit::default();
         pace.limit(100.0, Instant::now() + Duration::from_mins(1));
         while pace.throttled(pace.turn().await) {}
         assert!(Instant::now() < far());
@@ -191,7 +191,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_some_are_always_throttled_it_finds_a_rate() {
-        let pace = Pace::default();
+        let pace = RateLimit::default();
         pace.limit(100.0, far());
         let even = turns(&pace, 700).await;
         let began = Instant::now();

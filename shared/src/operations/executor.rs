@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
+use crate::backoff::Backoff;
 use crate::chain::Caller;
 use crate::digest;
 use crate::envelope::wrapped_key;
 use crate::error::Error;
 use crate::moment::Moment;
-use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 use crate::store::Key;
 use crate::store::policy::is_cancelled;
-use crate::store::run::{Failure, Progress};
-use crate::store::walk::{Found, Home, View};
+use crate::store::run::{Progress, RunFailure};
+use crate::store::scan::{Location, Projection, ScannedVersion};
 
 use super::Coffer;
-use super::hint::Hints;
+use super::legacy_hints::LegacyHints;
 use super::policy::Rotation;
 use super::put::Put;
 use super::reseal::batch;
@@ -48,10 +48,10 @@ impl Action {
         }
     }
 
-    pub(super) fn view(self) -> View {
+    pub(super) fn view(self) -> Projection {
         match self {
-            Self::Rewrap => View::Wrapping,
-            Self::Reseal | Self::Renew => View::Whole,
+            Self::Rewrap => Projection::WrappedKey,
+            Self::Reseal | Self::Renew => Projection::Whole,
         }
     }
 }
@@ -154,7 +154,7 @@ impl Reason {
 /// What is to be rotated.
 #[derive(Debug)]
 pub(super) enum Unit {
-    Version(Found),
+    Version(ScannedVersion),
     Policy(Box<Rotation>),
     /// A policy's entry that cannot be read, by its sort key.
     Unread(String),
@@ -191,7 +191,7 @@ pub(super) enum Applied {
 pub(super) struct Job<'a> {
     pub(super) action: Action,
     pub(super) dry_run: bool,
-    pub(super) hints: &'a Hints,
+    pub(super) hints: &'a LegacyHints,
     pub(super) caller: &'a Caller,
     /// Whether it goes over everything: then what KMS denies of one name does not stop the rest.
     pub(super) whole: bool,
@@ -218,7 +218,7 @@ pub struct Tally {
     /// Those that were left because there was nothing to change.
     pub skipped: u64,
     /// What was left as it is, and why.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<RunFailure>,
 }
 
 impl Tally {
@@ -279,7 +279,7 @@ impl Coffer {
         units: Vec<Unit>,
         mut intents: Option<Intents<'_>>,
     ) -> Result<Option<Tally>, Error> {
-        let (mut tally, mut units, mut pause) = (Tally::default(), units, Pause::default());
+        let (mut tally, mut units, mut backoff) = (Tally::default(), units, Backoff::default());
         // Of an interrupted try, or of this one where nobody keeps them.
         let inherited = intents.as_ref().map(|some| some.uncounted.clone()).unwrap_or_default();
         let mut own = BTreeSet::new();
@@ -288,7 +288,7 @@ impl Coffer {
                 return Ok(Some(tally));
             }
             if tries > 0 {
-                pause.wait().await?;
+                backoff.wait().await?;
             }
             let planned: Vec<(Unit, Plan)> = iter(units)
                 .map(|unit| async move {
@@ -425,8 +425,8 @@ impl Coffer {
     async fn apply_rows(
         &self,
         job: &Job<'_>,
-        mut rows: Vec<(Found, Row)>,
-    ) -> Result<Vec<(Found, Applied)>, Error> {
+        mut rows: Vec<(ScannedVersion, Row)>,
+    ) -> Result<Vec<(ScannedVersion, Applied)>, Error> {
         let mut done = Vec::new();
         while !rows.is_empty() {
             let left = rows.split_off(batch(&rows).max(1));
@@ -450,8 +450,8 @@ impl Coffer {
     async fn apply_moved(
         &self,
         job: &Job<'_>,
-        mut rows: Vec<(Found, Row)>,
-    ) -> Result<Vec<(Found, Applied)>, Error> {
+        mut rows: Vec<(ScannedVersion, Row)>,
+    ) -> Result<Vec<(ScannedVersion, Applied)>, Error> {
         rows.sort_by_key(|(found, _)| found.label.number());
         let (mut done, mut waiting) = (Vec::new(), false);
         for (found, row) in rows {
@@ -503,16 +503,16 @@ impl Unit {
         }
     }
 
-    pub(super) fn failure(&self, reason: Reason) -> Failure {
+    pub(super) fn failure(&self, reason: Reason) -> RunFailure {
         let (label, home, mark) = match self {
             Self::Version(found) => {
                 let wrapped = wrapped_key(&found.row()).unwrap_or_default();
                 (Some(found.label.clone()), found.home, wrapped)
             }
-            Self::Policy(_) | Self::Unread(_) => (None, Home::Live, Vec::new()),
+            Self::Policy(_) | Self::Unread(_) => (None, Location::Table, Vec::new()),
         };
         let reason = reason.as_str().to_owned();
-        Failure { name: self.name().to_owned(), label, home, mark, reason }
+        RunFailure { name: self.name().to_owned(), label, home, mark, reason }
     }
 
     /// A mark of this unit as it is, or as it will be: where the two are the same, the change was
@@ -526,7 +526,7 @@ impl Unit {
                     _ => found.row(),
                 };
                 // Where it lies then, if its number is padded.
-                if let (Home::Live, Some(text)) = (found.home, row.get("version")) {
+                if let (Location::Table, Some(text)) = (found.home, row.get("version")) {
                     version = text.text().map_or(version, str::to_owned);
                 }
                 let wrapped = match change {
@@ -563,11 +563,11 @@ mod tests {
     use crate::store::Item;
 
     /// A row as it was read, by its version and its seal.
-    fn found(version: &str, seal: Option<&str>) -> Found {
+    fn found(version: &str, seal: Option<&str>) -> ScannedVersion {
         let seal = seal.map(|seal| ("seal", seal));
         let text = [("name", "n"), ("version", version), ("key", "AAAA")].into_iter().chain(seal);
         let item = text.map(|(name, text)| (name.to_owned(), AttributeValue::S(text.to_owned())));
-        Found::of(Home::Live, View::Whole, item.collect::<Item>()).unwrap()
+        ScannedVersion::of(Location::Table, Projection::Whole, item.collect::<Item>()).unwrap()
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{Coffer, Legacy, for_name, not_found};
 
 /// Which version of a secret is meant.
 #[derive(Debug)]
-pub enum Which {
+pub enum VersionSelector {
     /// The one at this stage.
     Stage(Stage),
     /// The one with this sort key.
@@ -25,7 +25,7 @@ pub enum Which {
 
 /// A version that was opened.
 #[derive(Debug)]
-pub struct Got {
+pub struct OpenedSecret {
     /// What is known of it.
     pub description: Description,
     /// Its plaintext.
@@ -45,10 +45,15 @@ impl Coffer {
     /// none that could be put; [`Error::Forbidden`] for the wrong context; [`Error::Expired`];
     /// [`Error::Integrity`], [`Error::Foreign`], [`Error::Unsealed`] or [`Error::Malformed`] for a
     /// row that is not opened; [`Error::Unavailable`].
-    pub async fn get(&self, name: &Name, which: &Which, context: &Context) -> Result<Got, Error> {
+    pub async fn get(
+        &self,
+        name: &Name,
+        which: &VersionSelector,
+        context: &Context,
+    ) -> Result<OpenedSecret, Error> {
         let (row, stages) = self.find(name, which).await.map_err(|e| for_name(name, e))?;
         let (description, secret, dialect) = self.open_row(&row, context).await?;
-        Ok(Got { description, secret, stages, dialect })
+        Ok(OpenedSecret { description, secret, stages, dialect })
     }
 
     pub(super) async fn open_row(
@@ -65,18 +70,22 @@ impl Coffer {
         Ok((description, secret, dialect))
     }
 
-    async fn find(&self, name: &Name, which: &Which) -> Result<(Row, Option<Vec<Stage>>), Error> {
+    async fn find(
+        &self,
+        name: &Name,
+        which: &VersionSelector,
+    ) -> Result<(Row, Option<Vec<Stage>>), Error> {
         match which {
-            Which::Stage(Stage::Current) => {
+            VersionSelector::Stage(Stage::Current) => {
                 let row = self.store()?.newest(name, 1).await?.into_iter().next();
                 Ok((row.ok_or_else(not_found)?, Some(vec![Stage::Current])))
             }
-            Which::Stage(Stage::Previous) => {
+            VersionSelector::Stage(Stage::Previous) => {
                 let row = self.store()?.newest(name, 2).await?.into_iter().nth(1);
                 Ok((row.ok_or_else(not_found)?, Some(vec![Stage::Previous])))
             }
-            Which::Stage(Stage::Pending) => Err(not_found()),
-            Which::Version(label) => {
+            VersionSelector::Stage(Stage::Pending) => Err(not_found()),
+            VersionSelector::Version(label) => {
                 // Two more tell whether this is the highest version or the one below it.
                 let padded = label.padded();
                 let mut found = self.store()?.version(name, &padded, 2).await?;
@@ -95,7 +104,7 @@ impl Coffer {
                 };
                 Ok((row, Some(stages)))
             }
-            Which::Revision(revision) => {
+            VersionSelector::Revision(revision) => {
                 let row = self.store()?.revision(name, revision).await?;
                 Ok((row.ok_or_else(not_found)?, None))
             }

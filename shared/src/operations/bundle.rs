@@ -5,43 +5,43 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::context::Context;
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::{Name, Prefix, Stage};
-use crate::pause::Pause;
 use crate::row::{self, Attribute, Row};
 use crate::store::Key;
 
 use super::Coffer;
-use super::get::Got;
-use super::hint::{Hint, Hints};
-use super::list::{Description, Listed, name_of};
-use super::patience::patiently;
+use super::busy_retry::retry_while_busy;
+use super::get::OpenedSecret;
+use super::legacy_hints::{LegacyHint, LegacyHints};
+use super::list::{Description, ListPage, name_of};
 
 /// The current versions of some secrets, and how to ask for the next ones.
 #[derive(Debug)]
 pub struct Bundle {
     /// What was opened, in the order of a listing.
-    pub secrets: Vec<Got>,
+    pub secrets: Vec<OpenedSecret>,
     /// Given back, it continues where this ended; none at the end.
     pub next: Option<Key>,
 }
 
 /// Which encryption context each secret of a bundle is opened with.
 #[derive(Debug)]
-pub struct Contexts {
-    hints: Hints,
+pub struct BundleContexts {
+    hints: LegacyHints,
     rest: Context,
     only: bool,
 }
 
-impl Contexts {
+impl BundleContexts {
     /// The narrowest of `hints` decides, and `rest` where none is about a name. With `only`, a
     /// secret that was put with another context is left out.
     #[must_use]
-    pub fn new(hints: Vec<Hint>, rest: Context, only: bool) -> Self {
-        Self { hints: Hints::new(hints), rest, only }
+    pub fn new(hints: Vec<LegacyHint>, rest: Context, only: bool) -> Self {
+        Self { hints: LegacyHints::new(hints), rest, only }
     }
 
     fn of(&self, name: &str) -> &Context {
@@ -91,7 +91,7 @@ impl Coffer {
     pub async fn bundle(
         &self,
         prefix: &Prefix,
-        contexts: &Contexts,
+        contexts: &BundleContexts,
         after: Option<Key>,
         limit: u32,
     ) -> Result<Bundle, Error> {
@@ -121,8 +121,8 @@ impl Coffer {
     pub async fn whole_bundle(
         &self,
         prefix: &Prefix,
-        contexts: &Contexts,
-    ) -> Result<Vec<Got>, Error> {
+        contexts: &BundleContexts,
+    ) -> Result<Vec<OpenedSecret>, Error> {
         let end = Instant::now() + Self::PATIENCE;
         let (rows, next) = self.settled(prefix, None, None, end).await?;
         if next.is_some() {
@@ -139,7 +139,7 @@ impl Coffer {
                     .into(),
             ));
         }
-        if secrets.iter().map(Got::json_len).sum::<usize>() > Self::MOST_JSON {
+        if secrets.iter().map(OpenedSecret::json_len).sum::<usize>() > Self::MOST_JSON {
             return Err(no_document());
         }
         Ok(secrets)
@@ -161,7 +161,7 @@ impl Coffer {
         patience: Instant,
     ) -> Result<(Vec<Row>, Option<Key>), Error> {
         let end = Instant::now() + Duration::from_secs(Self::UNSETTLED_SECONDS);
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         let mut before = self.under(prefix, after.clone(), limit, patience).await?;
         loop {
             let (listed, listed_at) = (Instant::now(), Moment::now());
@@ -198,18 +198,18 @@ impl Coffer {
                     source: "the listing did not settle".into(),
                 });
             }
-            pause.wait().await?;
+            backoff.wait().await?;
             before = now;
         }
     }
 
     /// The newest row of each name that was listed, in this order, as many as fit one answer. An
     /// empty one is of a name that is gone.
-    async fn newest_of(&self, listed: &Listed, end: Instant) -> Result<Vec<Row>, Error> {
+    async fn newest_of(&self, listed: &ListPage, end: Instant) -> Result<Vec<Row>, Error> {
         let names: Vec<_> = listed.descriptions.iter().map(|each| each.name.clone()).collect();
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for names in names.chunks(Self::OPENED) {
-            let read = patiently(names.to_vec(), Self::OPENED, end, |name| async {
+            let read = retry_while_busy(names.to_vec(), Self::OPENED, end, |name| async {
                 let row = self.newest_row(&name).await;
                 (name, row)
             });
@@ -238,7 +238,7 @@ impl Coffer {
         after: Option<Key>,
         limit: Option<u32>,
         end: Instant,
-    ) -> Result<Listed, Error> {
+    ) -> Result<ListPage, Error> {
         if let Some(limit) = limit {
             return self.listed(prefix, after, limit, end).await;
         }
@@ -261,26 +261,26 @@ impl Coffer {
         after: Option<Key>,
         limit: u32,
         end: Instant,
-    ) -> Result<Listed, Error> {
-        let pages = patiently(vec![after], 1, end, |after| async {
+    ) -> Result<ListPage, Error> {
+        let pages = retry_while_busy(vec![after], 1, end, |after| async {
             let page = self.list(Some(prefix), after.clone(), limit).await;
             (after, page)
         });
         let page = pages.await.into_iter().next();
-        page.map_or(Ok(Listed { descriptions: Vec::new(), next: None }), |(_, page)| page)
+        page.map_or(Ok(ListPage { descriptions: Vec::new(), next: None }), |(_, page)| page)
     }
 
     async fn open_all(
         &self,
         mut rows: Vec<Row>,
-        contexts: &Contexts,
+        contexts: &BundleContexts,
         end: Instant,
-    ) -> Result<Vec<Got>, Error> {
+    ) -> Result<Vec<OpenedSecret>, Error> {
         rows.retain(|row| !contexts.leaves_out(row));
-        let opened = patiently(rows, Self::OPENED, end, |row: Row| async move {
+        let opened = retry_while_busy(rows, Self::OPENED, end, |row: Row| async move {
             let context = contexts.of(name_of(&row).unwrap_or_default());
             let got = self.open_row(&row, context).await;
-            let got = got.map(|(description, secret, dialect)| Got {
+            let got = got.map(|(description, secret, dialect)| OpenedSecret {
                 description,
                 secret,
                 stages: Some(vec![Stage::Current]),
@@ -300,7 +300,7 @@ impl Coffer {
     }
 }
 
-impl Got {
+impl OpenedSecret {
     /// About how long this is as JSON, in bytes; never less.
     fn json_len(&self) -> usize {
         json_len(&self.description) + self.secret.json_len()
@@ -330,20 +330,21 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::coffer::hint::Whose;
+    use crate::operations::legacy_hints::Scope;
 
     fn context(app: &str) -> Context {
         Context::new(BTreeMap::from([("app".to_owned(), app.to_owned())])).unwrap()
     }
 
-    fn contexts(only: bool) -> Contexts {
-        let hint = |whose, app: &str| Hint { whose, context: Some(context(app)), dialect: None };
+    fn contexts(only: bool) -> BundleContexts {
+        let hint =
+            |whose, app: &str| LegacyHint { whose, context: Some(context(app)), dialect: None };
         let hints = vec![
-            hint(Whose::Prefix("dev".parse().unwrap()), "dev"),
-            hint(Whose::Name("dev/db".parse().unwrap()), "db"),
-            hint(Whose::Prefix("dev/d*".parse().unwrap()), "d"),
+            hint(Scope::Prefix("dev".parse().unwrap()), "dev"),
+            hint(Scope::Name("dev/db".parse().unwrap()), "db"),
+            hint(Scope::Prefix("dev/d*".parse().unwrap()), "d"),
         ];
-        Contexts::new(hints, context("rest"), only)
+        BundleContexts::new(hints, context("rest"), only)
     }
 
     fn row(name: &str, sealed_with: Option<&str>) -> Row {

@@ -1,20 +1,20 @@
 //! renew: a secret with a rotation policy gets a generated value as its next version.
 
+use crate::backoff::Backoff;
 use crate::chain::Caller;
 use crate::error::Error;
 use crate::generate::weak_policy;
 use crate::life::{Top, may_be_partial};
 use crate::moment::Moment;
 use crate::name::Name;
-use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 use crate::store::ledger::Token;
 
-use super::once::Once;
+use super::executor::{Applied, Change, Plan, Reason};
+use super::idempotency::Once;
 use super::policy::{Rotation, goes_on};
 use super::put::{Put, Stored, Value};
 use super::rewrap::sealed_under;
-use super::work::{Applied, Change, Plan, Reason};
 use super::{Coffer, not_found};
 
 impl Coffer {
@@ -34,7 +34,7 @@ impl Coffer {
         let tail = store.tail(name).await?;
         let mut row = store.described(name).await?;
         if may_be_partial(&tail, row.as_ref().and_then(Top::of).as_ref(), Moment::now()) {
-            Pause::default().wait().await?;
+            Backoff::default().wait().await?;
             row = store.described(name).await?;
         }
         // Deleted, it waits: restored, it is made up for once.

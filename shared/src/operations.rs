@@ -8,24 +8,24 @@ use crate::name::Name;
 use crate::store::Store;
 
 pub mod bundle;
+mod busy_retry;
 pub mod delete;
-pub mod expiry;
+pub mod executor;
 pub mod get;
-pub mod hint;
 pub mod history;
+mod idempotency;
+pub mod legacy_hints;
 pub mod list;
-mod once;
 mod pad;
-mod patience;
-mod place;
+mod placement;
 pub mod policy;
 pub mod put;
+pub mod remind;
 mod renew;
 mod reseal;
 pub mod restore;
 mod rewrap;
 pub mod run;
-pub mod work;
 
 /// The secrets of one stack.
 #[derive(Debug)]

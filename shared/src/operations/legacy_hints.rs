@@ -8,11 +8,11 @@ use crate::envelope::Dialect;
 use crate::name::{Name, Prefix};
 use crate::row::{Attribute, Row, canonical};
 use crate::store::Key;
-use crate::store::walk::Found;
+use crate::store::scan::ScannedVersion;
 
-/// Whose rows are meant.
+/// Scope rows are meant.
 #[derive(Clone, Debug)]
-pub enum Whose {
+pub enum Scope {
     /// Everybody's.
     All,
     /// Those of the names that it covers.
@@ -23,26 +23,26 @@ pub enum Whose {
 
 /// What is known of some rows.
 #[derive(Clone, Debug)]
-pub struct Hint {
-    /// Whose.
-    pub whose: Whose,
+pub struct LegacyHint {
+    /// Scope.
+    pub whose: Scope,
     /// The encryption context that they may have been put with.
     pub context: Option<Context>,
-    /// Whose dialect they are, where their form allows two.
+    /// Scope dialect they are, where their form allows two.
     pub dialect: Option<Dialect>,
 }
 
 /// All that is known.
 #[derive(Clone, Debug, Default)]
-pub struct Hints(Vec<Hint>);
+pub struct LegacyHints(Vec<LegacyHint>);
 
-impl Hints {
+impl LegacyHints {
     /// The most hints that are taken.
     pub const MAX: usize = 1000;
 
     /// Takes them in the order in which they are to be tried: the narrower ones first.
     #[must_use]
-    pub fn new(mut hints: Vec<Hint>) -> Self {
+    pub fn new(mut hints: Vec<LegacyHint>) -> Self {
         hints.sort_by_key(|hint| std::cmp::Reverse(hint.whose.narrowness()));
         Self(hints)
     }
@@ -68,12 +68,12 @@ impl Hints {
     /// one: a legacy row may take a call for each context. With them, where the next ones begin.
     pub(super) fn cut(
         &self,
-        mut found: Vec<Found>,
+        mut found: Vec<ScannedVersion>,
         next: Option<Key>,
         calls: i32,
-    ) -> (Vec<Found>, Option<Key>) {
+    ) -> (Vec<ScannedVersion>, Option<Key>) {
         let mut left = usize::try_from(calls).unwrap_or(1);
-        let fits = |found: &&Found| {
+        let fits = |found: &&ScannedVersion| {
             let tries = if found.is_sealed() { 1 } else { self.contexts(&found.name).len() };
             let fits = tries <= left;
             left = left.saturating_sub(tries);
@@ -84,28 +84,28 @@ impl Hints {
             return (found, next);
         }
         found.truncate(count);
-        let last = found.last().map(Found::key);
+        let last = found.last().map(ScannedVersion::key);
         (found, last)
     }
 
-    /// Whose dialect a name's rows are, if that was said.
+    /// Scope dialect a name's rows are, if that was said.
     pub(super) fn dialect(&self, name: &str) -> Option<Dialect> {
         self.about(name).find_map(|hint| hint.dialect)
     }
 
-    fn about(&self, name: &str) -> impl Iterator<Item = &Hint> {
+    fn about(&self, name: &str) -> impl Iterator<Item = &LegacyHint> {
         let name = Name::of_any_client(name).ok();
         self.0.iter().filter(move |hint| match (&hint.whose, &name) {
-            (Whose::All, _) => true,
-            (Whose::Prefix(prefix), Some(name)) => prefix.covers(name),
-            (Whose::Name(whose), Some(name)) => whose == name,
+            (Scope::All, _) => true,
+            (Scope::Prefix(prefix), Some(name)) => prefix.covers(name),
+            (Scope::Name(whose), Some(name)) => whose == name,
             (_, None) => false,
         })
     }
 
     /// As they are kept with a run.
     pub(super) fn to_rows(&self) -> Vec<Row> {
-        let row = |hint: &Hint| {
+        let row = |hint: &LegacyHint| {
             let mut row = Row::from([("of".to_owned(), Attribute::Text(hint.whose.to_text()))]);
             if let Some(context) = &hint.context {
                 row.insert("context".to_owned(), Attribute::Map(context.pairs().clone()));
@@ -122,8 +122,8 @@ impl Hints {
         let hint = |row: &Row| {
             let context = row.get("context").and_then(Attribute::map);
             let dialect = row.get("dialect").and_then(Attribute::text);
-            Some(Hint {
-                whose: Whose::of_text(row.get("of")?.text()?)?,
+            Some(LegacyHint {
+                whose: Scope::of_text(row.get("of")?.text()?)?,
                 context: context
                     .and_then(|pairs: &BTreeMap<_, _>| Context::new(pairs.clone()).ok()),
                 dialect: dialect.and_then(|text| text.parse().ok()),
@@ -139,7 +139,7 @@ impl Hints {
     }
 }
 
-impl Whose {
+impl Scope {
     fn narrowness(&self) -> usize {
         match self {
             Self::All => 0,
@@ -175,15 +175,15 @@ mod tests {
         Context::new(BTreeMap::from([("app".to_owned(), value.to_owned())])).unwrap()
     }
 
-    fn hints() -> Hints {
+    fn hints() -> LegacyHints {
         let hint =
-            |whose, value: &str| Hint { whose, context: Some(context(value)), dialect: None };
-        Hints::new(vec![
-            hint(Whose::All, "all"),
-            hint(Whose::Prefix("dev".parse().unwrap()), "dev"),
-            hint(Whose::Name("dev/db".parse().unwrap()), "db"),
-            hint(Whose::Prefix("dev/db".parse().unwrap()), "dev/db"),
-            Hint { whose: Whose::All, context: None, dialect: Some(Dialect::Credstash) },
+            |whose, value: &str| LegacyHint { whose, context: Some(context(value)), dialect: None };
+        LegacyHints::new(vec![
+            hint(Scope::All, "all"),
+            hint(Scope::Prefix("dev".parse().unwrap()), "dev"),
+            hint(Scope::Name("dev/db".parse().unwrap()), "db"),
+            hint(Scope::Prefix("dev/db".parse().unwrap()), "dev/db"),
+            LegacyHint { whose: Scope::All, context: None, dialect: Some(Dialect::Credstash) },
         ])
     }
 
@@ -197,18 +197,18 @@ mod tests {
         assert_eq!(tried("dev/db"), all(&["db", "dev/db", "dev", "all"]));
         assert_eq!(tried("dev.x"), all(&["dev", "all"]));
         assert_eq!(tried("development"), all(&["all"]));
-        assert_eq!(Hints::default().contexts("x"), all(&[]));
+        assert_eq!(LegacyHints::default().contexts("x"), all(&[]));
         assert_eq!(hints().dialect("x"), Some(Dialect::Credstash));
         assert_eq!(hints().context("dev/db"), Some(&context("db")));
         assert_eq!(hints().context("x"), Some(&context("all")));
-        assert_eq!(Hints::default().context("x"), None);
+        assert_eq!(LegacyHints::default().context("x"), None);
     }
 
     #[test]
     fn they_are_kept_as_they_were_given() {
-        let again = Hints::of_rows(&hints().to_rows());
+        let again = LegacyHints::of_rows(&hints().to_rows());
         assert_eq!(again.hash(), hints().hash());
         assert_eq!(again.contexts("dev/db"), hints().contexts("dev/db"));
-        assert_ne!(Hints::default().hash(), hints().hash());
+        assert_ne!(LegacyHints::default().hash(), hints().hash());
     }
 }

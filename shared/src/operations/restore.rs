@@ -1,13 +1,13 @@
 //! restore: versions come back from the ledger as they were.
 
-use crate::chain::{Act, Caller, Change, State, Tail};
+use crate::backoff::Backoff;
+use crate::chain::{Act, Caller, ChainHead, Change, State};
 use crate::error::Error;
 use crate::life::{Top, after_restore, life_of_deleted};
 use crate::moment::Moment;
 use crate::name::{Label, Name};
-use crate::pause::Pause;
 use crate::store::Store;
-use crate::store::ledger::Buried;
+use crate::store::ledger::DeletedVersion;
 use crate::store::transaction::{Committed, Transaction};
 
 use super::delete::MOVED;
@@ -48,11 +48,11 @@ impl Coffer {
     /// anew since it was deleted, or the version is there; [`Error::Unavailable`].
     pub async fn restore(&self, restore: Restore, caller: &Caller) -> Result<Restored, Error> {
         unless_reserved(&restore.name)?;
-        let restored = Box::pin(self.unearth(&restore, caller)).await;
+        let restored = Box::pin(self.undelete(&restore, caller)).await;
         restored.map_err(|error| for_name(&restore.name, error))
     }
 
-    async fn unearth(&self, restore: &Restore, caller: &Caller) -> Result<Restored, Error> {
+    async fn undelete(&self, restore: &Restore, caller: &Caller) -> Result<Restored, Error> {
         let store = self.ledger()?;
         let name = &restore.name;
         let mut versions: Vec<Label> = Vec::new();
@@ -60,7 +60,7 @@ impl Coffer {
         let mut taken: Vec<Label> = Vec::new();
         // Whether one would come back above a version that is current.
         let mut hidden = false;
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         loop {
             let gone = [versions.as_slice(), taken.as_slice()].concat();
             // The end of the chain first: what Coffer writes after it was read makes this fail.
@@ -82,7 +82,7 @@ impl Coffer {
             }
             let mut transaction = Transaction::default();
             for buried in &buried {
-                transaction.unearth(store, buried.item(), buried.live());
+                transaction.undelete(store, buried.item(), buried.live());
             }
             let highest = buried.first().and_then(|buried| {
                 Some((buried.identity()?, life_of_deleted(&tail, buried.life, buried.sequence)))
@@ -114,10 +114,10 @@ impl Coffer {
                     let before = taken.len();
                     taken.extend(labels.into_iter().enumerate().filter_map(stays));
                     if taken.len() == before {
-                        pause.wait().await?;
+                        backoff.wait().await?;
                     }
                 }
-                Committed::Conflict => pause.wait().await?,
+                Committed::Conflict => backoff.wait().await?,
             }
         }
         if versions.is_empty() {
@@ -138,9 +138,9 @@ impl Coffer {
 
 /// Whether somebody put the name again since some of these were deleted: another client, if the
 /// ledger knows nothing of it.
-fn is_anew(tail: &Tail, buried: &[Buried], top: Option<&Top>) -> bool {
+fn is_anew(tail: &ChainHead, buried: &[DeletedVersion], top: Option<&Top>) -> bool {
     let earlier =
-        |each: &Buried| life_of_deleted(tail, each.life, each.sequence) != Some(tail.life);
+        |each: &DeletedVersion| life_of_deleted(tail, each.life, each.sequence) != Some(tail.life);
     top.is_some()
         && (tail.state == State::Deleted || tail.is_unnumbered() || buried.iter().any(earlier))
 }
@@ -148,7 +148,7 @@ fn is_anew(tail: &Tail, buried: &[Buried], top: Option<&Top>) -> bool {
 /// What can come back below the version that is current, and the labels of what cannot. A number
 /// without its zeros sorts above every padded one. A row without a seal comes back with them; a seal
 /// covers the version.
-fn in_order(buried: Vec<Buried>, top: Option<&Top>) -> (Vec<Label>, Vec<Buried>) {
+fn in_order(buried: Vec<DeletedVersion>, top: Option<&Top>) -> (Vec<Label>, Vec<DeletedVersion>) {
     let counts = |label: &Label| label.number().is_some();
     let padded = top.is_some_and(|top| counts(&top.label) && top.label.padded() == top.label);
     let (mut above, mut below) = (Vec::new(), Vec::new());
@@ -170,12 +170,12 @@ async fn awaiting(
     store: &Store,
     restore: &Restore,
     done: &[Label],
-) -> Result<(Vec<Buried>, bool), Error> {
+) -> Result<(Vec<DeletedVersion>, bool), Error> {
     let now = Moment::now();
     let most = usize::try_from(MOVED).unwrap_or(usize::MAX);
     let padded = restore.version.as_ref().map(Label::padded);
     let mut label = padded.as_ref();
-    let mut found: Vec<Buried> = Vec::new();
+    let mut found: Vec<DeletedVersion> = Vec::new();
     let mut after = None;
     loop {
         let (page, more) = store.buried(&restore.name, label, after).await?;

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use futures_util::stream::{StreamExt, iter};
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::error::Error;
-use crate::pause::Pause;
 
 /// Makes a call for each of these, `at_a_time`, and returns the results in the same order.
 /// Calls that AWS throttled or did not answer in time are made again, after pauses that grow and
 /// fewer at a time. None is made again after `end`.
-pub(super) async fn patiently<T, R, F: Future<Output = (T, Result<R, Error>)>>(
+pub(super) async fn retry_while_busy<T, R, F: Future<Output = (T, Result<R, Error>)>>(
     these: Vec<T>,
     mut at_a_time: usize,
     mut end: Instant,
     call: impl Fn(T) -> F,
 ) -> Vec<(T, Result<R, Error>)> {
-    let mut pause = Pause::default();
+    let mut backoff = Backoff::default();
     let mut results = BTreeMap::new();
     let first = |(index, each)| (index, (each, None));
     let mut left: Vec<_> = these.into_iter().enumerate().map(first).collect();
@@ -46,7 +46,7 @@ pub(super) async fn patiently<T, R, F: Future<Output = (T, Result<R, Error>)>>(
         if left.is_empty() {
             return results.into_values().collect();
         }
-        if pause.wait().await.is_err() {
+        if backoff.wait().await.is_err() {
             end = Instant::now();
         }
         at_a_time = (at_a_time / 2).max(2);
@@ -69,7 +69,7 @@ mod tests {
     async fn no_call_is_made_again_after_the_end_however_many_there_are() {
         let calls = RefCell::new(0);
         let begin = Instant::now();
-        let results = patiently(vec![(); 100], 16, end(begin), async |()| {
+        let results = retry_while_busy(vec![(); 100], 16, end(begin), async |()| {
             *calls.borrow_mut() += 1;
             tokio::time::sleep(Duration::from_secs(2)).await;
             ((), Err::<(), _>(busy()))
@@ -80,14 +80,14 @@ mod tests {
     }
 
     fn busy() -> Error {
-        crate::failure::tests::failure("ThrottlingException").into()
+        crate::aws_error::tests::failure("ThrottlingException").into()
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_throttled_gets_another_pass_and_nothing_else_does() {
         let calls = RefCell::new([0; 4]);
         let end = end(Instant::now());
-        let results = patiently(vec![0_usize, 1, 2, 3], 16, end, |index| {
+        let results = retry_while_busy(vec![0_usize, 1, 2, 3], 16, end, |index| {
             calls.borrow_mut()[index] += 1;
             let result = match (index, calls.borrow()[index]) {
                 (1, 1..=3) => Err(busy()),
@@ -106,7 +106,8 @@ mod tests {
     async fn what_is_throttled_to_the_end_of_the_time_is_an_error() {
         let begin = Instant::now();
         let results =
-            patiently(vec![()], 16, end(begin), |()| ready(((), Err::<(), _>(busy())))).await;
+            retry_while_busy(vec![()], 16, end(begin), |()| ready(((), Err::<(), _>(busy()))))
+                .await;
         let [((), Err(error))] = results.as_slice() else { panic!("{results:?}") };
         assert!(error.is_busy());
         assert!((18..20).contains(&begin.elapsed().as_secs()));

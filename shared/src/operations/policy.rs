@@ -1,13 +1,13 @@
 //! policy: when a name gets a new value by itself, and which.
 
-use crate::chain::{Act, Caller, Change, Newest, State, Tail};
+use crate::backoff::Backoff;
+use crate::chain::{Act, Caller, ChainHead, Change, Newest, State};
 use crate::context::Context;
 use crate::error::Error;
 use crate::generate::Rules;
 use crate::life::{Top, Verdict, judge, may_be_partial, state_after_put};
 use crate::moment::Moment;
 use crate::name::Name;
-use crate::pause::Pause;
 use crate::row::{Attribute, Row};
 use crate::schedule::Schedule;
 use crate::store::transaction::{Committed, Transaction};
@@ -89,7 +89,7 @@ impl Rotation {
     /// Whether it belongs to the current life of its name. A policy without the attribute belongs
     /// to life 0, as do the events without it. If such a name was deleted and put again, nothing
     /// shows which came first, so the policy does not belong.
-    pub(super) fn is_of(&self, tail: &Tail) -> bool {
+    pub(super) fn is_of(&self, tail: &ChainHead) -> bool {
         match self.life {
             Some(life) => life == tail.life,
             None => tail.life == 0 && tail.state != State::Anew,
@@ -144,7 +144,7 @@ impl Coffer {
     pub async fn put_policy(&self, asked: Rotation, caller: &Caller) -> Result<Rotation, Error> {
         let store = self.ledger()?;
         let mut asked = asked;
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         loop {
             let (there, (tail, top)) =
                 tokio::try_join!(store.policy(asked.name.as_str()), standing(store, &asked.name))?;
@@ -177,7 +177,7 @@ impl Coffer {
             let change = told(Act::Policy, state_after_put(&tail, goes_on), newest);
             match self.tell(store, transaction, &asked.name, &tail, &change, caller).await? {
                 Committed::Done => return Ok(asked),
-                Committed::Refused(_) | Committed::Conflict => pause.wait().await?,
+                Committed::Refused(_) | Committed::Conflict => backoff.wait().await?,
             }
         }
     }
@@ -209,7 +209,7 @@ impl Coffer {
     /// As [`Coffer::policy`], and [`Error::Unreadable`].
     pub async fn cancel(&self, name: &Name, caller: &Caller) -> Result<(), Error> {
         let store = self.ledger()?;
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         loop {
             let (there, tail) = tokio::try_join!(store.policy(name.as_str()), store.tail(name))?;
             let there = there.filter(|row| !policy::is_cancelled(row)).ok_or_else(no_policy)?;
@@ -219,7 +219,7 @@ impl Coffer {
             let change = told(Act::Cancel, tail.state, Newest::Kept);
             match self.tell(store, transaction, name, &tail, &change, caller).await? {
                 Committed::Done => return Ok(()),
-                Committed::Refused(_) | Committed::Conflict => pause.wait().await?,
+                Committed::Refused(_) | Committed::Conflict => backoff.wait().await?,
             }
         }
     }
@@ -232,14 +232,17 @@ fn before(row: &Row) -> Option<u64> {
 
 /// The end of the chain of a name and its highest version. The chain is read first: if Coffer
 /// writes a version in between, the transaction that follows this end is refused.
-pub(super) async fn standing(store: &Store, name: &Name) -> Result<(Tail, Option<Top>), Error> {
+pub(super) async fn standing(
+    store: &Store,
+    name: &Name,
+) -> Result<(ChainHead, Option<Top>), Error> {
     let tail = store.tail(name).await?;
     let top = store.tops(name, 1).await?.into_iter().next();
     if !may_be_partial(&tail, top.as_ref(), Moment::now()) {
         return Ok((tail, top));
     }
     // A read beside a transaction can show its event before its version.
-    Pause::default().wait().await?;
+    Backoff::default().wait().await?;
     let top = store.tops(name, 1).await?.into_iter().next();
     Ok((tail, top))
 }
@@ -258,7 +261,7 @@ fn told(act: Act, state: State, newest: Newest) -> Change {
 pub(super) async fn goes_on(
     store: &Store,
     name: &Name,
-    tail: &Tail,
+    tail: &ChainHead,
     top: Option<&Top>,
 ) -> Result<bool, Error> {
     let now = Moment::now();
@@ -337,8 +340,8 @@ mod tests {
 
     #[test]
     fn a_policy_belongs_to_the_life_that_it_was_put_in() {
-        let of = |life: Option<u64>, tail: &Tail| Rotation { life, ..rotation() }.is_of(tail);
-        let tail = |life, state| Tail::standing(state, life, None);
+        let of = |life: Option<u64>, tail: &ChainHead| Rotation { life, ..rotation() }.is_of(tail);
+        let tail = |life, state| ChainHead::standing(state, life, None);
         assert!(of(Some(3), &tail(3, State::Live)));
         assert!(of(Some(3), &tail(3, State::Anew)));
         assert!(!of(Some(3), &tail(5, State::Anew)));

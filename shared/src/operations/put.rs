@@ -3,6 +3,7 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
+use crate::backoff::Backoff;
 use crate::chain::{Act, Caller};
 use crate::context::Context;
 use crate::envelope;
@@ -10,7 +11,6 @@ use crate::error::Error;
 use crate::generate::Rules;
 use crate::moment::Moment;
 use crate::name::{Name, Revision, Version};
-use crate::pause::Pause;
 use crate::row::{self, Attribute, Row};
 use crate::secret::{DataKey, Secret};
 use crate::store::Store;
@@ -18,8 +18,8 @@ use crate::store::ledger::Token;
 use crate::store::transaction::{Committed, Transaction};
 
 use super::Coffer;
-use super::once::Once;
-use super::place::{Place, place};
+use super::idempotency::Once;
+use super::placement::{Place, place};
 use super::policy::Rotation;
 
 /// A secret to be put.
@@ -153,12 +153,12 @@ impl Coffer {
         }
         let mut drafts = drafts?;
 
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         loop {
             let written = self.written(store, &drafts, once.as_ref(), rotation, caller)?;
             let (refused, stale) = match store.commit(written.transaction).await? {
                 Committed::Done => {
-                    attest(store, written.heads).await;
+                    write_heads(store, written.heads).await;
                     return Ok(written.stored);
                 }
                 Committed::Refused(failed) => {
@@ -187,7 +187,7 @@ impl Coffer {
                 );
                 return Err(at(index, drafts.len() > 1, error));
             }
-            pause.wait().await?;
+            backoff.wait().await?;
             let stale = &stale;
             drafts = iter(drafts.into_iter().enumerate())
                 .map(|(index, draft)| async move {
@@ -337,9 +337,9 @@ struct Written {
 /// Writes the heads of entries that were written without them. What comes in between only leaves
 /// them to whoever writes the names next: until then, nobody would miss an entry that is taken
 /// from the end of a chain.
-async fn attest(store: &Store, mut heads: Vec<Row>) {
+async fn write_heads(store: &Store, mut heads: Vec<Row>) {
     const TRIES: u32 = 8;
-    let mut pause = Pause::default();
+    let mut backoff = Backoff::default();
     for _ in 0..TRIES {
         if heads.is_empty() {
             return;
@@ -354,7 +354,7 @@ async fn attest(store: &Store, mut heads: Vec<Row>) {
                 let mut index = 0..;
                 heads.retain(|_| index.next().is_some_and(|index| !newer.contains(&index)));
             }
-            Ok(Committed::Conflict) if pause.wait().await.is_ok() => {}
+            Ok(Committed::Conflict) if backoff.wait().await.is_ok() => {}
             Ok(Committed::Done | Committed::Conflict) | Err(_) => return,
         }
     }
