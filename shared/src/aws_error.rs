@@ -1,5 +1,4 @@
-//! What AWS answered when it did not do what it was asked: sorted once, told to the caller as a
-//! remedy and to the operator with action and resource.
+//! Errors of AWS calls: what the caller can do, and for the operator the action and the resource.
 
 use std::fmt;
 
@@ -8,7 +7,7 @@ use aws_sdk_kms::operation::RequestId;
 
 use crate::error::Error;
 
-/// One failed call, for the operator's log. AWS's own message is left out: it may repeat input.
+/// A failed call, for the operator's log. It leaves AWS's own message out, which may repeat input.
 #[derive(Debug)]
 pub struct AwsError {
     action: &'static str,
@@ -41,27 +40,25 @@ impl fmt::Display for AwsError {
             write!(f, " (request {id})")?;
         }
         f.write_str(match kind {
-            Kind::Broken => ". An internal error of AWS's, beyond the retries.",
-            Kind::Busy => ". Throttled beyond the retries: raise the quota or spread the load.",
+            Kind::Broken => ". An internal error of AWS, after all retries.",
+            Kind::Busy => ". Throttled after all retries: raise the quota or spread the load.",
             Kind::Denied => {
                 ". Allow this action on this resource in the function's role and, for KMS, in the \
                  key policy."
             }
             Kind::Key => ". Enable the key, or cancel its deletion.",
             Kind::Missing => {
-                ". It is not there: check the stack's parameters for table and key, and the \
+                ". It does not exist: check the stack's parameters for table and key, and the \
                  table's indexes."
             }
-            Kind::Silent => {
-                ". No answer within the time allowed: check the network path and AWS's health."
-            }
+            Kind::Silent => ". No response in time: check the network path and the health of AWS.",
             Kind::Other => "",
         })
     }
 }
 
 impl AwsError {
-    /// Sorts what became of `action` on `resource`.
+    /// Classifies the error of `action` on `resource`.
     pub(crate) fn of<E: ProvideErrorMetadata, R>(
         action: &'static str,
         resource: impl Into<String>,
@@ -74,7 +71,7 @@ impl AwsError {
         let (kind, code) = match error {
             SdkError::TimeoutError(_) => (Kind::Silent, "timeout"),
             SdkError::DispatchFailure(_) => (Kind::Silent, "connection failed"),
-            SdkError::ResponseError(_) => (Kind::Silent, "unreadable answer"),
+            SdkError::ResponseError(_) => (Kind::Silent, "unreadable response"),
             SdkError::ServiceError(_) => {
                 let code = service.unwrap_or(UNKNOWN);
                 (Kind::named(code), code)
@@ -82,7 +79,7 @@ impl AwsError {
             _ => (Kind::Other, "request could not be made"),
         };
         let resource = resource.into();
-        // DynamoDB does not say ResourceNotFound of an index that is missing.
+        // For a missing index, DynamoDB does not return ResourceNotFoundException.
         let no_index = code == "ValidationException" && resource.contains("/index/");
         let kind = if no_index { Kind::Missing } else { kind };
         Self {
@@ -94,36 +91,36 @@ impl AwsError {
         }
     }
 
-    /// The same, for a reason that AWS gave apart from the error's code.
+    /// The same error with another code, if AWS gave the reason apart from the error's code.
     pub(crate) fn because(self, code: &str) -> Self {
         Self { kind: Kind::named(code), code: code.to_owned(), ..self }
     }
 
-    /// Whether the call certainly changed nothing. One that was tried more than once may have been
-    /// done by a try before the one that failed.
+    /// Whether the call certainly changed nothing. If it was tried more than once, a try before the
+    /// one that failed may have been done.
     pub(crate) fn is_certain(&self) -> bool {
         match self.kind {
-            // What has no code came from somewhere in between.
+            // An error without a code comes from somewhere in between.
             Kind::Other => self.code != UNKNOWN,
             Kind::Denied | Kind::Key | Kind::Missing => true,
             Kind::Broken | Kind::Busy | Kind::Silent => false,
         }
     }
 
-    /// Whether the same call may be done if it is made again later.
-    pub(crate) fn is_passing(&self) -> bool {
+    /// Whether the same call may succeed later.
+    pub(crate) fn is_transient(&self) -> bool {
         match self.kind {
             Kind::Broken | Kind::Busy | Kind::Silent => true,
             Kind::Denied | Kind::Key | Kind::Missing | Kind::Other => false,
         }
     }
 
-    /// Whether the key itself is what cannot be used: disabled, in deletion, or gone.
+    /// Whether the KMS key cannot be used: it is disabled, in deletion, or gone.
     pub(crate) fn is_of_key(&self) -> bool {
         matches!(self.kind, Kind::Key | Kind::Missing)
     }
 
-    /// AWS's own code for the error.
+    /// Returns AWS's code for the error.
     pub(crate) fn code(&self) -> &str {
         &self.code
     }
@@ -160,8 +157,8 @@ impl Kind {
 }
 
 impl Error {
-    /// Whether AWS throttled the call or did not answer in time, so that the same call may succeed
-    /// a moment later.
+    /// Whether AWS throttled the call or it timed out, so that the same call may succeed a moment
+    /// later.
     pub(crate) fn is_busy(&self) -> bool {
         let Self::Unavailable { source, .. } = self else { return false };
         source
@@ -169,7 +166,7 @@ impl Error {
             .is_some_and(|failure| matches!(failure.kind, Kind::Busy | Kind::Silent))
     }
 
-    /// Whether KMS did not allow it, which may be for the encryption context's sake alone.
+    /// Whether KMS denied the call. It may have done so because of the encryption context alone.
     pub(crate) fn is_denied_by_kms(&self) -> bool {
         let Self::Unavailable { source, .. } = self else { return false };
         source.downcast_ref::<AwsError>().is_some_and(|failure| {
@@ -181,25 +178,22 @@ impl Error {
 impl From<AwsError> for Error {
     fn from(failure: AwsError) -> Self {
         let message = match failure.kind {
-            Kind::Broken => {
-                "AWS had an internal error. Try again, after a pause that grows each time."
-            }
-            Kind::Busy => "AWS is busy. Try again, after a pause that grows each time.",
+            Kind::Broken => "AWS had an internal error. Try again, with growing pauses.",
+            Kind::Busy => "AWS is busy. Try again, with growing pauses.",
             Kind::Denied => {
                 "A permission of the function is missing. Ask the stack's operator: the function's \
                  log names it."
             }
             Kind::Key => {
-                "The KMS key is disabled or about to be deleted. Ask the stack's operator to \
-                 enable it."
+                "The KMS key is disabled or will be deleted. Ask the stack's operator to enable it."
             }
             Kind::Missing => {
-                "The table, index or key that this stack is configured with is not there. Ask the \
-                 stack's operator: the function's log names it."
+                "The table, index or key that this stack is configured with does not exist. Ask \
+                 the stack's operator: the function's log names it."
             }
-            Kind::Silent => "AWS did not answer in time. Try again.",
+            Kind::Silent => "AWS did not respond in time. Try again.",
             Kind::Other => {
-                "AWS refused a call. Ask the stack's operator: the function's log says which."
+                "AWS refused a call. Ask the stack's operator: the function's log names it."
             }
         };
         Self::Unavailable { message: message.into(), source: Box::new(failure) }
@@ -221,15 +215,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_operator_is_told_action_resource_and_remedy_the_caller_a_remedy() {
+    fn the_operator_sees_action_resource_and_remedy_and_the_caller_a_remedy() {
         for (code, operator, caller) in [
             ("AccessDeniedException", "Allow this action", "permission of the function is missing"),
             ("DisabledException", "Enable the key", "disabled"),
             ("KMSInvalidStateException", "Enable the key", "deleted"),
-            ("ResourceNotFoundException", "not there", "not there"),
+            ("ResourceNotFoundException", "does not exist", "does not exist"),
             ("ThrottlingException", "quota", "busy"),
             ("KMSInternalException", "internal error", "internal error"),
-            ("DependencyTimeoutException", "No answer", "in time"),
+            ("DependencyTimeoutException", "No response", "in time"),
             ("SomethingNew", "SomethingNew", "refused a call"),
         ] {
             let detail = failure(code).to_string();
@@ -244,7 +238,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_what_was_throttled_or_timed_out_is_busy() {
+    fn only_a_throttled_or_timed_out_call_is_busy() {
         for (code, busy) in [
             ("ThrottlingException", true),
             ("ProvisionedThroughputExceededException", true),
@@ -259,7 +253,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_write_is_certain_to_have_failed_only_where_it_was_refused() {
+    fn a_write_is_certain_to_have_failed_only_if_it_was_refused() {
         for (code, certain) in [
             ("AccessDeniedException", true),
             ("ValidationException", true),

@@ -45,7 +45,7 @@ pub struct Caller {
 
 /// What was done to a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum EventKind {
     /// Versions were put.
     Put,
     /// Versions were moved to the ledger, or removed.
@@ -62,7 +62,7 @@ pub enum Act {
     Cancel,
 }
 
-impl Act {
+impl EventKind {
     /// The act as the ledger and answers have it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -110,9 +110,9 @@ impl State {
 
 /// A change to be told of.
 #[derive(Debug)]
-pub struct Change {
+pub struct NewEvent {
     /// What is done.
-    pub act: Act,
+    pub kind: EventKind,
     /// To which versions.
     pub versions: Vec<Label>,
     /// Whether they are removed for good.
@@ -249,7 +249,7 @@ impl ChainHead {
     pub fn follow(
         &self,
         name: &Name,
-        change: &Change,
+        change: &NewEvent,
         caller: &Caller,
         ttl: Option<Moment>,
         headless: bool,
@@ -279,7 +279,7 @@ impl ChainHead {
         let mut row = Row::from([
             ("name".to_owned(), text(name.as_str())),
             ("entry".to_owned(), text(&key(tail.sequence))),
-            ("operation".to_owned(), text(change.act.as_str())),
+            ("operation".to_owned(), text(change.kind.as_str())),
             ("at".to_owned(), Attribute::Text(Moment::now().to_string())),
             ("who".to_owned(), text(&caller.who)),
             ("request_id".to_owned(), text(&caller.request_id)),
@@ -532,9 +532,9 @@ mod tests {
         Moment::from_unix(seconds).unwrap()
     }
 
-    fn put(versions: Vec<Label>) -> Change {
-        Change {
-            act: Act::Put,
+    fn put(versions: Vec<Label>) -> NewEvent {
+        NewEvent {
+            kind: EventKind::Put,
             versions,
             forced: false,
             state: State::Live,
@@ -573,7 +573,7 @@ mod tests {
                 1 => Newest::Begins(identity(version)),
                 _ => Newest::Is(identity(version)),
             };
-            let change = Change { newest, ..put(versions) };
+            let change = NewEvent { newest, ..put(versions) };
             let ttl = if rows.len() < expired { LONG_AGO } else { NOW + 1_000 };
             let (row, next) = tail.follow(&name(), &change, &caller, Some(at(ttl)), headless);
             rows.push(row);
@@ -662,15 +662,15 @@ mod tests {
         let (rows, head) = chain(0, false);
         let mut tail = ChainHead::of(&[head, rows[9].clone()]).unwrap();
         for (act, state, newest, expected) in [
-            (Act::Policy, State::Live, Newest::Kept, (1, Some(10))),
-            (Act::Delete, State::Live, Newest::Is(identity(9)), (1, Some(9))),
-            (Act::Delete, State::Deleted, Newest::Kept, (1, None)),
-            (Act::Restore, State::Live, Newest::Is(identity(8)), (1, Some(8))),
-            (Act::Delete, State::Deleted, Newest::Kept, (1, None)),
-            (Act::Put, State::Anew, Newest::Begins(identity(11)), (16, Some(11))),
-            (Act::Renew, State::Anew, Newest::Is(identity(12)), (16, Some(12))),
+            (EventKind::Policy, State::Live, Newest::Kept, (1, Some(10))),
+            (EventKind::Delete, State::Live, Newest::Is(identity(9)), (1, Some(9))),
+            (EventKind::Delete, State::Deleted, Newest::Kept, (1, None)),
+            (EventKind::Restore, State::Live, Newest::Is(identity(8)), (1, Some(8))),
+            (EventKind::Delete, State::Deleted, Newest::Kept, (1, None)),
+            (EventKind::Put, State::Anew, Newest::Begins(identity(11)), (16, Some(11))),
+            (EventKind::Renew, State::Anew, Newest::Is(identity(12)), (16, Some(12))),
         ] {
-            let change = Change { act, state, newest, ..put(Vec::new()) };
+            let change = NewEvent { kind: act, state, newest, ..put(Vec::new()) };
             let (row, next) = tail.follow(&name(), &change, &caller, None, false);
             tail = next;
             let (life, newest) = expected;
@@ -808,8 +808,8 @@ mod tests {
     #[test]
     fn a_delete_says_until_when_it_can_be_undone_and_the_hash_covers_it() {
         let caller = Caller { who: "direct".to_owned(), request_id: "r".to_owned() };
-        let change = Change {
-            act: Act::Delete,
+        let change = NewEvent {
+            kind: EventKind::Delete,
             state: State::Deleted,
             recoverable_until: Some(at(NOW)),
             ..put(Vec::new())

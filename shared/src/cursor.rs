@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
 use crate::error::Error;
 use crate::name::{Label, Name};
-use crate::store::Key;
+use crate::store::item::Key;
 
 /// Opaque to callers; to us the key of the last row they have seen. It never names anything that
 /// was not listed. Forged, it moves the place where the listing goes on and nothing else.

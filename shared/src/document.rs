@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::event::Answer;
 use crate::name::Prefix;
-use crate::operations::get::OpenedSecret;
+use crate::opened_secret::OpenedSecret;
 use crate::secret::Secret;
 
 /// The format of a document.

@@ -1,154 +1,164 @@
-//! What can be done with secrets, over the keys and the store: one file a verb.
+//! The operations on secrets, one module each, in three movements: parse the fields of a request,
+//! apply the operation to the stack, respond.
+//!
+//! An operation does not know where its request comes from. A Lambda function, or any other program
+//! with access to the key and the tables, calls [`parse`], [`Operation::apply`] and
+//! [`Operation::respond`].
 
-use crate::envelope::Refusal;
+use std::future::Future;
+
+use crate::chain::Caller;
 use crate::error::Error;
+use crate::event::Answer;
+use crate::fields::Fields;
 use crate::keys::Keys;
 use crate::moment::Moment;
 use crate::name::Name;
-use crate::store::Store;
+use crate::store::ledger::Ledger;
+use crate::store::scan::Stores;
+use crate::store::secrets_table::SecretsTable;
 
-pub mod bundle;
 mod busy_retry;
 pub mod delete;
-pub mod executor;
+mod errors;
 pub mod get;
 pub mod history;
-mod idempotency;
 pub mod legacy_hints;
 pub mod list;
-mod pad;
-mod placement;
+mod name_state;
 pub mod policy;
 pub mod put;
+mod record;
 pub mod remind;
-mod renew;
-mod reseal;
 pub mod restore;
-mod rewrap;
-pub mod run;
+pub mod rotation;
+pub mod rotation_policy;
 
-/// The secrets of one stack.
+/// An operation: what one request asks for.
+pub trait Operation: Sized + Send {
+    /// The name of the operation, for the log.
+    const NAME: &'static str;
+
+    /// The result, as values.
+    type Output: Send;
+
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a field is missing or has an invalid value.
+    fn parse(fields: &mut Fields) -> Result<Self, Error>;
+
+    /// Returns the secret or prefix that the request is about, for the log.
+    fn name(&self) -> Option<&Name>;
+
+    /// Whether the operation may have changed something when its time runs out.
+    fn writes(&self) -> bool;
+
+    /// Applies the operation to the stack.
+    ///
+    /// # Errors
+    /// As documented by the operation.
+    fn apply(
+        self,
+        coffer: &Coffer,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
+
+    /// Writes the response.
+    ///
+    /// # Errors
+    /// As documented by the operation.
+    fn respond(output: Self::Output) -> Result<Answer, Error>;
+}
+
+/// Reads a request with [`Operation::parse`] and rejects fields that the operation does not have.
+///
+/// # Errors
+/// As [`Operation::parse`], and [`Error::Invalid`] for an unknown field.
+pub fn parse<O: Operation>(mut fields: Fields) -> Result<O, Error> {
+    let operation = O::parse(&mut fields)?;
+    fields.finish()?;
+    Ok(operation)
+}
+
+/// The secrets of one stack: its keys, its tables and its options.
 #[derive(Debug)]
 pub struct Coffer {
     keys: Option<Keys>,
-    store: Option<Store>,
-    policy: Policy,
+    table: Option<SecretsTable>,
+    ledger: Option<Ledger>,
+    options: StackOptions,
 }
 
 /// What the stack's operator has decided.
 #[derive(Debug)]
-pub struct Policy {
-    /// What to do with rows that carry no seal.
-    pub legacy: Legacy,
+pub struct StackOptions {
+    /// What to do with legacy rows.
+    pub legacy_items: LegacyItems,
     /// Whether versions may be deleted for good.
     pub forced_delete: bool,
-    /// For how many days events are kept; for ever if none.
+    /// How many days events are kept; forever if `None`.
     pub history_days: Option<u32>,
-    /// How many days ahead it is told that a version expires.
+    /// How many days before a version expires its notice is written.
     pub notice_days: u32,
-    /// The most calls of KMS that a rotation makes in a second, whatever it has to do.
+    /// The most KMS requests of one rotation in a second, across all its parts.
     pub kms_requests_per_second: u32,
 }
 
-/// What to do with rows that carry no seal.
+/// What to do with legacy rows, which have no seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Legacy {
+pub enum LegacyItems {
     /// Open them.
     Read,
     /// Refuse them, whoever wrote them.
     Refuse,
 }
 
-const DAY_SECONDS: u64 = 24 * 60 * 60;
+pub(crate) const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 impl Coffer {
-    /// Opens secrets with `keys` and keeps them in `store`. What lacks answers
-    /// [`Error::Unavailable`] once it is needed: to list takes no keys.
+    /// Combines the parts of a stack. Each of keys, table and ledger is optional. Using a missing
+    /// one returns [`Error::Unavailable`].
     #[must_use]
-    pub fn new(keys: Option<Keys>, store: Option<Store>, policy: Policy) -> Self {
-        Self { keys, store, policy }
+    pub fn new(
+        keys: Option<Keys>,
+        table: Option<SecretsTable>,
+        ledger: Option<Ledger>,
+        options: StackOptions,
+    ) -> Self {
+        Self { keys, table, ledger, options }
     }
 
     fn keys(&self) -> Result<&Keys, Error> {
-        self.keys.as_ref().ok_or_else(|| unset("COFFER_KEY_ARN is not set: deploy the template"))
+        self.keys.as_ref().ok_or_else(|| missing_setting("COFFER_KEY_ARN"))
     }
 
-    fn store(&self) -> Result<&Store, Error> {
-        self.store.as_ref().ok_or_else(|| unset("COFFER_TABLE is not set: deploy the template"))
+    fn table(&self) -> Result<&SecretsTable, Error> {
+        self.table.as_ref().ok_or_else(|| missing_setting("COFFER_TABLE"))
     }
 
-    /// The store, to be used with its ledger.
-    fn ledger(&self) -> Result<&Store, Error> {
-        let unset = || unset("COFFER_LEDGER is not set: deploy the template");
-        self.store().and_then(|store| store.has_ledger().then_some(store).ok_or_else(unset))
+    /// Returns both tables.
+    fn stores(&self) -> Result<Stores<'_>, Error> {
+        let table = self.table()?;
+        let ledger = self.ledger.as_ref().ok_or_else(|| missing_setting("COFFER_LEDGER"))?;
+        Ok(Stores { table, ledger })
     }
 
-    /// When an event that is written now has had its time.
+    fn ledger(&self) -> Result<&Ledger, Error> {
+        Ok(self.stores()?.ledger)
+    }
+
+    /// Returns when an event that is written now is removed.
     fn end_of_history(&self) -> Option<Moment> {
-        Moment::now().after(u64::from(self.policy.history_days?) * DAY_SECONDS)
+        Moment::now().after(u64::from(self.options.history_days?) * DAY_SECONDS)
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Integrity => Self::Integrity,
-            Refusal::Malformed => Self::Malformed(
-                "What is stored under this name and version is no secret: an attribute is missing \
-                 or has a form that no credstash client writes. Restore the row, or put anew."
-                    .into(),
-            ),
-            Refusal::UnsupportedDigest => Self::Malformed(
-                "The digest of this version is not supported, so its integrity cannot be checked. \
-                 Supported are MD5, SHA (SHA-1), SHA224, SHA256, SHA384, SHA512, RIPEMD and \
-                 WHIRLPOOL. Put the secret again."
-                    .into(),
-            ),
-            Refusal::Ambiguous => Self::Malformed(
-                "This version was written by credstash or by rucredstash. Their readings differ, \
-                 and both are possible. Reseal the name in a run with `dialects`, which says whose \
-                 it is, or put the secret again."
-                    .into(),
-            ),
-        }
-    }
-}
-
-fn unset(what: &'static str) -> Error {
+fn missing_setting(variable: &str) -> Error {
     Error::Unavailable {
-        message:
-            "A setting of the function is missing. Ask the stack's operator: the function's log \
-                  names it."
-                .into(),
-        source: what.into(),
-    }
-}
-
-/// A name that breaks the rules was asked for in case another client wrote it; where none did, the
-/// rule is the better answer.
-fn for_name(name: &Name, error: Error) -> Error {
-    match (&error, name.check()) {
-        (Error::NotFound(_), Err(rule)) => rule,
-        _ => error,
-    }
-}
-
-/// Refuses a name whose entries the ledger would mix with its own records. Another client may have
-/// written a row of such a name, and nobody can move it through Coffer.
-fn unless_reserved(name: &Name) -> Result<(), Error> {
-    if name.is_reserved() {
-        return Err(Error::invalid(
-            "/policies, /rotation, /token and all names under them are reserved for the ledger. \
-             Delete a row of such a name in DynamoDB.",
-        ));
-    }
-    Ok(())
-}
-
-fn not_found() -> Error {
-    Error::NotFound(
-        "There is no such secret, or no such version of it. List the names. If it was deleted, its \
-         history says so: `GET /history/NAME`."
+        message: "A setting of the function is missing. Ask the stack's operator: the function's \
+                  log names it."
             .into(),
-    )
+        source: format!("{variable} is not set: deploy the template").into(),
+    }
 }

@@ -1,15 +1,15 @@
-//! How fast calls may follow each other: evenly spaced, slower where the other side is busy.
+//! A rate limit: calls are evenly spaced, and slower while the service is busy.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Gives each call its turn. Free unless told otherwise: then nobody waits.
+/// Gives each call its turn. Without a limit, no call waits.
 ///
 /// Calls are spaced, not counted, so no second has more of them than any other. A throttled call
-/// halves the rate, once for all that were made before; each call that is answered gives back a
-/// part of it (additive increase, multiplicative decrease, as RFC 5681, section 3.1, has it).
+/// halves the rate, once for all calls before it. Each successful call restores a part of the rate
+/// (additive increase, multiplicative decrease, as in RFC 5681, section 3.1).
 #[derive(Debug, Default)]
 pub struct RateLimit(Mutex<State>);
 
@@ -20,43 +20,44 @@ struct State {
 
 #[derive(Debug)]
 struct Limit {
-    /// The space that is asked for.
+    /// The configured space between two calls.
     space: Duration,
-    /// The space as it is.
+    /// The current space.
     slowed: Duration,
     next: Instant,
-    /// Since when it has been as slow.
+    /// Since when the current space applies.
     since: Instant,
+    /// Until when throttled calls are made again.
     until: Instant,
 }
 
 impl RateLimit {
-    /// No second holds more calls than were asked for, even where they arrive less evenly than
-    /// they left.
+    /// The share of the limit that is used, so that no second has more calls than the limit even if
+    /// they arrive less evenly than they were sent.
     const SHARE: f64 = 0.8;
     /// The most space between two calls.
     const SLOWEST: Duration = Duration::from_secs(5);
-    /// For how long a call is made again in any case, after the last one that was answered.
-    const PATIENCE: Duration = Duration::from_secs(5);
-    /// How many answered calls take back one throttled one.
+    /// How long a call is made again in any case, after the last successful one.
+    const MIN_TIME: Duration = Duration::from_secs(5);
+    /// How many successful calls restore the rate.
     const RECOVERY: f64 = 32.0;
 
-    /// From now on, at most `per_second` calls a second; one that is throttled is made again until
-    /// `until`, and for five seconds after the last one that was answered.
-    pub fn limit(&self, per_second: f64, until: Instant) {
+    /// Sets the limit to `per_second` calls a second. A throttled call is made again until `until`, and
+    /// for five seconds after the last successful one.
+    pub fn set(&self, per_second: f64, until: Instant) {
         let space = Duration::from_secs_f64(1.0 / (per_second.max(0.01) * Self::SHARE));
         self.with(|state| {
-            // As slow as it was: whoever was busy may be so still.
+            // No faster than before: the service may still be busy.
             let slowed = state.limit.as_ref().map_or(space, |limit| limit.slowed.max(space));
             let now = Instant::now();
-            // Nor before the turn that the next call would have had.
+            // Not before the turn that the next call would have had.
             let next = state.limit.as_ref().map_or(now, |limit| limit.next.max(now));
-            let until = until.max(now + Self::PATIENCE);
+            let until = until.max(now + Self::MIN_TIME);
             state.limit = Some(Limit { space, slowed, next, since: now, until });
         });
     }
 
-    /// How many calls there are in so long, as things are; none if there is no limit.
+    /// Returns how many calls fit in this time at the current rate; `None` without a limit.
     #[must_use]
     pub fn calls_within(&self, time: Duration) -> Option<u64> {
         let slowed = self.with(|state| state.limit.as_ref().map(|limit| limit.slowed));
@@ -72,7 +73,7 @@ impl RateLimit {
         self.with(|state| state.limit.is_some())
     }
 
-    /// Waits for the next turn, and answers when it was.
+    /// Waits for the next turn, and returns its time.
     pub async fn turn(&self) -> Instant {
         let turn = self.with(|state| {
             let limit = state.limit.as_mut()?;
@@ -86,20 +87,20 @@ impl RateLimit {
         turn.unwrap_or_else(Instant::now)
     }
 
-    /// Notes that a call was answered.
-    pub fn answered(&self) {
+    /// Records a successful call.
+    pub fn succeeded(&self) {
         self.with(|state| {
             if let Some(limit) = &mut state.limit {
                 let rate = 1.0 / limit.slowed.as_secs_f64();
                 let whole = 1.0 / limit.space.as_secs_f64();
                 let rate = (rate + whole / Self::RECOVERY).min(whole);
                 limit.slowed = Duration::from_secs_f64(1.0 / rate);
-                limit.until = limit.until.max(Instant::now() + Self::PATIENCE);
+                limit.until = limit.until.max(Instant::now() + Self::MIN_TIME);
             }
         });
     }
 
-    /// Notes that the call of a turn was throttled. Whether there is time to make it again.
+    /// Records that the call of a turn was throttled. Returns whether there is time to make it again.
     #[must_use]
     pub fn throttled(&self, turn: Instant) -> bool {
         self.with(|state| {
@@ -123,10 +124,10 @@ impl RateLimit {
 mod tests {
     use super::*;
 
-    async fn turns(pace: &RateLimit, count: u32) -> Duration {
+    async fn turns(limit: &RateLimit, count: u32) -> Duration {
         let began = Instant::now();
         for _ in 0..count {
-            pace.turn().await;
+            limit.turn().await;
         }
         began.elapsed()
     }
@@ -136,20 +137,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_limit_nobody_waits() {
-        let pace = RateLimit::default();
-        assert_eq!(turns(&pace, 1000).await, Duration::ZERO);
-        assert!(!pace.throttled(Instant::now()));
+    async fn without_a_limit_no_call_waits() {
+        let limit = RateLimit::default();
+        assert_eq!(turns(&limit, 1000).await, Duration::ZERO);
+        assert!(!limit.throttled(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_second_has_more_calls_than_the_limit() {
         for per_second in [1.0, 3.0, 10.0, 25.0, 400.0] {
-            let pace = RateLimit::default();
-            pace.limit(per_second, far());
+            let limit = RateLimit::default();
+            limit.set(per_second, far());
             let mut times = Vec::new();
             for _ in 0..200 {
-                pace.turn().await;
+                limit.turn().await;
                 times.push(Instant::now());
             }
             for (index, begin) in times.iter().enumerate() {
@@ -162,45 +163,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_slows_when_throttled_and_comes_back() {
-        let pace = RateLimit::default();
-        pace.limit(100.0, far());
-        let even = turns(&pace, 100).await;
+    async fn the_rate_drops_when_throttled_and_recovers() {
+        let limit = RateLimit::default();
+        limit.set(100.0, far());
+        let even = turns(&limit, 100).await;
         for _ in 0..4 {
-            let turn = pace.turn().await;
-            assert!(pace.throttled(turn));
-            // Those that were made before are one with it.
-            assert!(pace.throttled(turn - Duration::from_millis(1)));
+            let turn = limit.turn().await;
+            assert!(limit.throttled(turn));
+            // Earlier calls count as the same throttling.
+            assert!(limit.throttled(turn - Duration::from_millis(1)));
         }
-        turns(&pace, 1).await;
-        assert!(turns(&pace, 100).await > even * 10);
+        turns(&limit, 1).await;
+        assert!(turns(&limit, 100).await > even * 10);
         for _ in 0..1000 {
-            pace.answered();
+            limit.succeeded();
         }
-        turns(&pace, 1).await;
-        assert!(turns(&pace, 100).await < even * 11 / 10);
+        turns(&limit, 1).await;
+        assert!(turns(&limit, 100).await < even * 11 / 10);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_throttled_to_the_end_is_given_up() {
-        let pace = RateLimit::default();
-        pace.limit(100.0, Instant::now() + Duration::from_mins(1));
-        while pace.throttled(pace.turn().await) {}
+    async fn a_call_that_stays_throttled_is_given_up() {
+        let limit = RateLimit::default();
+        limit.set(100.0, Instant::now() + Duration::from_mins(1));
+        while limit.throttled(limit.turn().await) {}
         assert!(Instant::now() < far());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_some_are_always_throttled_it_finds_a_rate() {
-        let pace = RateLimit::default();
-        pace.limit(100.0, far());
-        let even = turns(&pace, 700).await;
+    async fn with_constant_throttling_the_rate_settles() {
+        let limit = RateLimit::default();
+        limit.set(100.0, far());
+        let even = turns(&limit, 700).await;
         let began = Instant::now();
         for call in 0..700 {
-            let turn = pace.turn().await;
+            let turn = limit.turn().await;
             if call % 7 == 0 {
-                assert!(pace.throttled(turn));
+                assert!(limit.throttled(turn));
             } else {
-                pace.answered();
+                limit.succeeded();
             }
         }
         assert!(began.elapsed() < even * 8);

@@ -9,6 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use coffer::error::Error;
 use coffer::event::Received;
 use coffer::fields::Fields;
+use coffer::operations::legacy_hints::LegacyHints;
 use serde_json::value::RawValue;
 
 /// A line of `/proc/self/status`, in bytes.
@@ -40,7 +41,7 @@ fn requests(size: usize) -> Vec<(&'static str, String, Read)> {
     let same = |_: usize| r#""":1"#.to_owned();
     let numbered = |n: usize| format!(r#""{n}":1"#);
     let several: Read = |fields| fields.several("secrets").map(drop);
-    let hints: Read = |fields| fields.hints().map(drop);
+    let hints: Read = |fields| LegacyHints::parse(fields).map(drop);
     let context: Read = |fields| fields.context("context").map(drop);
     let either: Read = |fields| fields.number_or_text("version").map(drop);
     let nothing: Read = |_| Ok(());

@@ -1,4 +1,4 @@
-//! Several calls to AWS, made again where it is busy.
+//! Several calls to AWS, made again while AWS is busy.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::error::Error;
 
-/// Makes a call for each of these, `at_a_time`, and returns the results in the same order.
-/// Calls that AWS throttled or did not answer in time are made again, after pauses that grow and
-/// fewer at a time. None is made again after `end`.
+/// Makes a call for each input, `at_a_time`, and returns the results in the same order. Calls that
+/// AWS throttled or that timed out are made again, with growing pauses and fewer at a time, but not
+/// after `end`.
 pub(super) async fn retry_while_busy<T, R, F: Future<Output = (T, Result<R, Error>)>>(
-    these: Vec<T>,
+    inputs: Vec<T>,
     mut at_a_time: usize,
     mut end: Instant,
     call: impl Fn(T) -> F,
@@ -20,7 +20,7 @@ pub(super) async fn retry_while_busy<T, R, F: Future<Output = (T, Result<R, Erro
     let mut backoff = Backoff::default();
     let mut results = BTreeMap::new();
     let first = |(index, each)| (index, (each, None));
-    let mut left: Vec<_> = these.into_iter().enumerate().map(first).collect();
+    let mut left: Vec<_> = inputs.into_iter().enumerate().map(first).collect();
     loop {
         let calls = iter(left).map(|(index, (each, error))| {
             let call = &call;
@@ -31,9 +31,9 @@ pub(super) async fn retry_while_busy<T, R, F: Future<Output = (T, Result<R, Erro
                 }
             }
         });
-        let answers: Vec<_> = calls.buffered(at_a_time).collect().await;
+        let outputs: Vec<_> = calls.buffered(at_a_time).collect().await;
         left = Vec::new();
-        for (index, (each, result)) in answers {
+        for (index, (each, result)) in outputs {
             match result {
                 Err(error) if error.is_busy() && Instant::now() < end => {
                     left.push((index, (each, Some(error))));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_throttled_gets_another_pass_and_nothing_else_does() {
+    async fn only_throttled_calls_are_made_again() {
         let calls = RefCell::new([0; 4]);
         let end = end(Instant::now());
         let results = retry_while_busy(vec![0_usize, 1, 2, 3], 16, end, |index| {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_throttled_to_the_end_of_the_time_is_an_error() {
+    async fn a_call_that_stays_throttled_is_an_error() {
         let begin = Instant::now();
         let results =
             retry_while_busy(vec![()], 16, end(begin), |()| ready(((), Err::<(), _>(busy()))))

@@ -1,324 +1,135 @@
-//! delete: versions leave the live table, for the ledger and its recovery window or for good.
+//! delete: moves a secret, or one version of it, to the ledger for a recovery window, or removes it
+//! for good.
 
-use crate::backoff::Backoff;
-use crate::chain::{Act, Caller, ChainHead, Change, Newest, State};
+mod batch;
+mod forced;
+mod soft;
+
+use crate::chain::Caller;
 use crate::error::Error;
-use crate::life::{Top, newest_after_delete};
+use crate::event::Answer;
+use crate::fields::Fields;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
-use crate::store::ledger::soft_delete;
-use crate::store::transaction::{Committed, Transaction};
-use crate::store::{Live, Store};
+use crate::store::scan::Stores;
 
-use super::{Coffer, DAY_SECONDS, for_name, not_found, unless_reserved};
+use super::errors::{for_name, unless_reserved};
+use super::{Coffer, Operation};
 
-/// What is to be deleted, and how.
+/// The most versions that one transaction moves: two writes each, besides the event and the head.
+pub(super) const MAX_MOVED: i32 = 49;
+
+/// A request to delete a secret or one version of it.
 #[derive(Debug)]
 pub struct Delete {
     /// The name of the secret.
     pub name: Name,
-    /// The version, or all of them if none.
+    /// The version; all of them if `None`.
     pub version: Option<Label>,
-    /// Whether it can be recovered.
+    /// Whether it can be restored.
     pub recovery: Recovery,
 }
 
-/// Whether what is deleted can be recovered.
+/// Whether what is deleted can be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// For so many days.
+    /// For this many days.
     Days(u32),
-    /// Not at all: what awaits recovery already is removed, too.
+    /// Not at all. Versions that could still be restored are removed as well.
     None,
 }
 
 impl Recovery {
-    /// The fewest days that can be asked for.
+    /// The shortest recovery window.
     pub const MIN_DAYS: u32 = 7;
-    /// The most days that can be asked for, and how many there are if nothing is said.
+    /// The longest recovery window, which is also the default.
     pub const MAX_DAYS: u32 = 30;
 }
 
-/// What was deleted.
-#[derive(Debug)]
+/// The versions that were deleted.
+#[derive(Debug, serde::Serialize)]
 pub struct Deleted {
     /// The name of the secret.
     pub name: Name,
-    /// The versions, lowest first.
+    /// The versions, lowest first. Empty if the secret was deleted before and can be restored.
     pub versions: Vec<Label>,
-    /// The moment from which on nothing of it can be restored; none where that is so already.
-    pub until: Option<Moment>,
+    /// When they can no longer be restored; `None` for a forced delete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recoverable_until: Option<Moment>,
 }
 
-/// How many versions one transaction moves, each in two writes, beside its event and the head.
-pub(super) const MOVED: i32 = 49;
-/// How many versions one transaction removes, beside its event and the head.
-const REMOVED: i32 = 98;
+impl Operation for Delete {
+    const NAME: &'static str = "delete";
 
-impl Coffer {
-    /// Deletes one version or all. The oldest go first, each transaction with its event, and the
-    /// highest in the last one, so that the secret is there until it is gone; what was interrupted
-    /// goes on when it is asked for again. A secret that awaits recovery already stays as it is,
-    /// and is answered without versions.
+    type Output = Deleted;
+
+    fn parse(fields: &mut Fields) -> Result<Self, Error> {
+        let name = Name::of_any_client(&fields.required_text("name")?)?;
+        let version = fields.number_or_text("version")?.map(|text| text.parse()).transpose()?;
+        let days = fields.number("recovery_window_in_days")?.map(u32::try_from);
+        let recovery = match (fields.flag("force")?, days) {
+            (true, None) => Recovery::None,
+            (false, None) => Recovery::Days(Recovery::MAX_DAYS),
+            (false, Some(Ok(days @ Recovery::MIN_DAYS..=Recovery::MAX_DAYS))) => {
+                Recovery::Days(days)
+            }
+            _ => {
+                return Err(Error::invalid(
+                    "`recovery_window_in_days` must be 7 to 30, and must be absent with `force`.",
+                ));
+            }
+        };
+        Ok(Self { name, version, recovery })
+    }
+
+    fn name(&self) -> Option<&Name> {
+        Some(&self.name)
+    }
+
+    fn writes(&self) -> bool {
+        true
+    }
+
+    /// Deletes one version or all. The oldest are deleted first, each transaction with its event,
+    /// and the highest in the last transaction, so that the secret exists until it is gone. A
+    /// delete that was interrupted continues when it is requested again.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Invalid`] for a name that the ledger reserves;
-    /// [`Error::Forbidden`] where the stack refuses to delete for good;
-    /// [`Error::TooLarge`] for another client's row that the ledger has no
-    /// room for; [`Error::Unavailable`].
-    pub async fn delete(&self, delete: Delete, caller: &Caller) -> Result<Deleted, Error> {
-        unless_reserved(&delete.name)?;
-        let found = match delete.recovery {
-            Recovery::Days(days) => Box::pin(self.soft_delete(&delete, days, caller)).await,
-            Recovery::None if !self.policy.forced_delete => Err(Error::Forbidden(
-                "This stack refuses `force`. Delete without it: what is deleted goes by itself when \
-                 its recovery window ends."
+    /// [`Error::NotFound`]; [`Error::Invalid`] for a reserved name; [`Error::Forbidden`] if the
+    /// stack does not allow a forced delete; [`Error::TooLarge`] for another client's row that does
+    /// not fit the ledger; [`Error::Unavailable`].
+    async fn apply(self, coffer: &Coffer, caller: &Caller) -> Result<Deleted, Error> {
+        unless_reserved(&self.name)?;
+        let deleted = match self.recovery {
+            Recovery::Days(days) => Box::pin(coffer.soft_delete(&self, days, caller)).await,
+            Recovery::None if !coffer.options.forced_delete => Err(Error::Forbidden(
+                "This stack does not allow `force`. Delete without it: a deleted version is \
+                 removed when its recovery window ends."
                     .into(),
             )),
-            Recovery::None => Box::pin(self.remove(&delete, caller)).await,
+            Recovery::None => Box::pin(coffer.forced_delete(&self, caller)).await,
         };
-        found.map_err(|error| for_name(&delete.name, error))
+        deleted.map_err(|error| for_name(&self.name, error))
     }
 
-    async fn soft_delete(
-        &self,
-        delete: &Delete,
-        days: u32,
-        caller: &Caller,
-    ) -> Result<Deleted, Error> {
-        let store = self.ledger()?;
-        let name = &delete.name;
-        let version = form(store, delete).await?;
-        let end = Moment::now().after(u64::from(days) * DAY_SECONDS).unwrap_or(Moment::now());
-        let mut versions = Vec::new();
-        let mut backoff = Backoff::default();
-        loop {
-            let tail = store.tail(name).await?;
-            let batch = Batch::read(store, name, version.as_ref(), MOVED).await?;
-            if batch.rows.is_empty() {
-                if versions.is_empty() {
-                    let until = awaiting(store, name, version.as_ref()).await?;
-                    // Perhaps a restore has moved it from the one place to the other meanwhile.
-                    if until.is_none() && store.tail(name).await? != tail {
-                        backoff.wait().await?;
-                        continue;
-                    }
-                    let until = Some(until.ok_or_else(not_found)?);
-                    return Ok(Deleted { name: name.clone(), versions, until });
-                }
-                break;
-            }
-            let mut transaction = Transaction::default();
-            let life = if batch.last { tail.life_when_deleted() } else { tail.life };
-            for live in &batch.rows {
-                let kept = soft_delete(live.item(), tail.sequence + 1, life, end);
-                transaction.soft_delete(store, live.item(), kept);
-            }
-            let labels = batch.labels();
-            let change = Change {
-                recoverable_until: Some(end),
-                ..batch.change(&tail, labels.clone(), false)
-            };
-            let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
-            if told == Committed::Done {
-                versions.extend(labels);
-                if batch.last || version.is_some() {
-                    break;
-                }
-            } else {
-                backoff.wait().await?;
-            }
-        }
-        Ok(Deleted { name: name.clone(), versions, until: Some(end) })
-    }
-
-    async fn remove(&self, delete: &Delete, caller: &Caller) -> Result<Deleted, Error> {
-        let store = self.ledger()?;
-        let name = &delete.name;
-        let version = form(store, delete).await?;
-        let mut versions = Vec::new();
-        let mut backoff = Backoff::default();
-        loop {
-            let tail = store.tail(name).await?;
-            let batch = Batch::read(store, name, version.as_ref(), REMOVED).await?;
-            let mut buried = store.buried(name, version.as_ref(), None).await?.0;
-            // The same number may lie there padded, as it was sealed again, and unpadded.
-            let forms = [version.as_ref().map(Label::padded), delete.version.clone()];
-            for form in forms.into_iter().flatten() {
-                if buried.is_empty() && version.as_ref() != Some(&form) {
-                    buried = store.buried(name, Some(&form), None).await?.0;
-                }
-            }
-            let mut transaction = Transaction::default();
-            // What awaits recovery goes first: the secret is there until the last of it is gone.
-            let (labels, live) = if buried.is_empty() {
-                for live in &batch.rows {
-                    transaction.remove_version(store, live.item());
-                }
-                (batch.labels(), true)
-            } else {
-                buried.truncate(usize::try_from(REMOVED).unwrap_or(usize::MAX));
-                for buried in &buried {
-                    transaction.remove_entry(store, buried.item());
-                }
-                (buried.into_iter().map(|buried| buried.label).collect(), false)
-            };
-            if labels.is_empty() {
-                // Perhaps another delete or a restore has moved it meanwhile.
-                if versions.is_empty() && store.tail(name).await? != tail {
-                    backoff.wait().await?;
-                    continue;
-                }
-                // This also completes a delete that was interrupted after its last version.
-                if version.is_none() && tail.sequence > 0 {
-                    remove_policy(store, name, tail.life).await?;
-                }
-                break;
-            }
-            let change = if live {
-                batch.change(&tail, labels.clone(), true)
-            } else {
-                change(labels.clone(), true, tail.state, Newest::Kept)
-            };
-            let told = self.tell(store, transaction, name, &tail, &change, caller).await?;
-            if told == Committed::Done {
-                versions.extend(labels);
-                if live && batch.last {
-                    remove_policy(store, name, tail.life).await?;
-                }
-                if live && (batch.last || version.is_some()) {
-                    break;
-                }
-            } else {
-                backoff.wait().await?;
-            }
-        }
-        if versions.is_empty() {
-            return Err(not_found());
-        }
-        versions.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        versions.dedup();
-        Ok(Deleted { name: name.clone(), versions, until: None })
-    }
-
-    /// Commits a transaction together with the event that tells of it.
-    pub(super) async fn tell(
-        &self,
-        store: &Store,
-        mut transaction: Transaction,
-        name: &Name,
-        tail: &ChainHead,
-        change: &Change,
-        caller: &Caller,
-    ) -> Result<Committed, Error> {
-        let (event, next) = tail.follow(name, change, caller, self.end_of_history(), false);
-        transaction.put_entry(store, event);
-        transaction.put_head(store, next.to_head(name));
-        store.commit(transaction).await
+    fn respond(deleted: Deleted) -> Result<Answer, Error> {
+        Answer::json(&deleted)
     }
 }
 
-fn change(versions: Vec<Label>, forced: bool, state: State, newest: Newest) -> Change {
-    Change { act: Act::Delete, versions, forced, state, recoverable_until: None, newest }
-}
-
-/// Removes the policy of a secret that is gone for good. If this is interrupted, a suspended policy
-/// remains, which renews nothing. It is a transaction of its own because the role may delete
-/// policies but not put them, and IAM checks every key of a transaction.
-async fn remove_policy(store: &Store, name: &Name, life: u64) -> Result<(), Error> {
-    // No other name has a policy.
-    if name.check().is_err() {
-        return Ok(());
-    }
-    let mut backoff = Backoff::default();
-    loop {
-        let mut transaction = Transaction::default();
-        transaction.remove_policy(store, name, life);
-        match store.commit(transaction).await? {
-            // Refused: the name was put again and has a new policy.
-            Committed::Done | Committed::Refused(_) => return Ok(()),
-            Committed::Conflict => backoff.wait().await?,
-        }
-    }
-}
-
-/// The live rows that the next transaction is about.
-struct Batch {
-    rows: Vec<Live>,
-    /// Whether no version is left without them.
-    last: bool,
-    /// The highest version that remains, if a single version is deleted.
-    left: Option<Top>,
-}
-
-impl Batch {
-    async fn read(
-        store: &Store,
-        name: &Name,
-        version: Option<&Label>,
-        most: i32,
-    ) -> Result<Self, Error> {
-        let Some(label) = version else {
-            let (mut rows, more) = store.lowest(name, most + 1).await?;
-            let most = usize::try_from(most).unwrap_or(usize::MAX);
-            // A page that was cut at 1 MB may have cut nothing off: one row stays behind, or the
-            // highest could go before the last transaction.
-            let kept = if more { rows.len().saturating_sub(1).max(1) } else { rows.len() };
-            let last = !more && kept <= most;
-            rows.truncate(kept.min(most));
-            return Ok(Self { rows, last, left: None });
-        };
-        let (found, tops) = tokio::try_join!(store.live(name, label), store.tops(name, 2))?;
-        let last = found.is_some() && tops.len() == 1;
-        let left = tops.into_iter().find(|top| top.label != *label);
-        Ok(Self { rows: found.into_iter().collect(), last, left })
-    }
-
-    /// The event of a delete of these rows.
-    fn change(&self, tail: &ChainHead, labels: Vec<Label>, forced: bool) -> Change {
-        let state = if self.last { State::Deleted } else { tail.state };
-        let deleted: Vec<_> = self.rows.iter().filter_map(Live::identity).collect();
-        let newest = newest_after_delete(tail, &deleted, self.left.as_ref());
-        change(labels, forced, state, newest)
-    }
-
-    fn labels(&self) -> Vec<Label> {
-        self.rows.iter().map(|live| live.label.clone()).collect()
-    }
-}
-
-/// The version that is meant, as it is written where it lies: padded, or, before 2016, not. A live
-/// one comes before one that awaits recovery.
-async fn form(store: &Store, delete: &Delete) -> Result<Option<Label>, Error> {
+/// Finds the form in which the requested version is stored: padded or, before 2016, not. A live
+/// version takes precedence over a deleted one.
+async fn stored_label(stores: Stores<'_>, delete: &Delete) -> Result<Option<Label>, Error> {
     let Some(label) = &delete.version else { return Ok(None) };
     let padded = label.padded();
     let name = &delete.name;
-    if padded == *label || store.live(name, &padded).await?.is_some() {
+    if padded == *label || stores.table.live(name, &padded).await?.is_some() {
         return Ok(Some(padded));
     }
-    if store.live(name, label).await?.is_some() {
+    if stores.table.live(name, label).await?.is_some() {
         return Ok(Some(label.clone()));
     }
-    let buried = store.buried(name, Some(&padded), None).await?.0;
-    let known = buried.iter().any(|each| !each.before_reseal);
+    let deleted = stores.ledger.deleted_versions(name, Some(&padded), None).await?.0;
+    let known = deleted.iter().any(|each| !each.before_reseal);
     Ok(Some(if known { padded } else { label.clone() }))
-}
-
-/// Until when what was asked for awaits recovery already, if it does.
-async fn awaiting(
-    store: &Store,
-    name: &Name,
-    label: Option<&Label>,
-) -> Result<Option<Moment>, Error> {
-    let (mut until, mut after) = (None, None);
-    loop {
-        let (buried, more) = store.buried(name, label, after).await?;
-        let awaiting = buried.into_iter().filter(|buried| !buried.before_reseal);
-        until = awaiting.map(|buried| buried.until).chain(until).max();
-        if more.is_none() {
-            break;
-        }
-        after = more;
-    }
-    Ok(until.filter(|until| *until > Moment::now()))
 }

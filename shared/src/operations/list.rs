@@ -1,158 +1,181 @@
-//! list: names with their newest version, and the versions of one name.
+//! list: names with their newest version, the versions of one name, its history, or the report of a
+//! run.
 
-use crate::envelope::Refusal;
+mod descriptions;
+
+use crate::chain::{Broken, Caller};
+use crate::cursor::Cursor;
+use crate::description::Description;
 use crate::error::Error;
-use crate::moment::Moment;
-use crate::name::{Label, Name, Prefix, Revision};
-use crate::row::{self, Attribute, Row};
-use crate::store::{Key, Page};
+use crate::event::Answer;
+use crate::fields::{DEFAULT_LIMIT, Fields};
+use crate::name::{Name, Prefix};
 
-use super::{Coffer, for_name, not_found};
+use super::history::{Event, Verified};
+use super::rotation::action::Action;
+use super::rotation::report::Report;
+use super::{Coffer, Operation};
+pub(super) use descriptions::ListPage;
 
-/// What a row says of a version besides its value.
-#[derive(Debug, serde::Serialize)]
-pub struct Description {
-    /// The name of the secret.
-    pub name: String,
-    /// The version, a number wherever it is one.
-    pub version: Label,
-    /// The random mark of the write; rows of most other clients have none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<Revision>,
-    /// Free text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub comment: Option<String>,
-    /// When it was put, to the second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<Moment>,
-    /// The second from which on it is refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Moment>,
-    /// The encryption context it was put with; none if that was empty or is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub context: Option<std::collections::BTreeMap<String, String>>,
-}
-
-/// Some descriptions, and how to ask for the next ones.
+/// A request to list something.
 #[derive(Debug)]
-pub struct ListPage {
-    /// What was found.
-    pub descriptions: Vec<Description>,
-    /// Given back, it continues where this ended; none at the end.
-    pub next: Option<Key>,
+pub enum List {
+    /// The names, all or under a prefix.
+    Names(Option<Prefix>, Paging),
+    /// The versions of a name.
+    Versions(Name, Paging),
+    /// The history of a name.
+    History(Name, Paging),
+    /// Whether the history of a name is whole.
+    Verify(Name),
+    /// The report of the latest run of an action.
+    Report(Action, Paging),
 }
 
-impl Coffer {
-    /// The most entries in one answer.
-    pub const MAX_LIMIT: u32 = 1000;
-    /// How many there are if nothing is said.
-    pub const DEFAULT_LIMIT: u32 = 100;
+/// Which page of a list to return.
+#[derive(Debug)]
+pub struct Paging {
+    /// Where the list continues.
+    pub next: Option<Cursor>,
+    /// The most entries of the page.
+    pub limit: u32,
+}
 
-    /// After this many pages, or bytes of descriptions, what was found is answered: a page is 1 MB
-    /// at most, and Lambda returns 6 MB of JSON at most.
-    const PAGES: u32 = 32;
-    const BYTES: usize = 1 << 20;
+/// A response of list.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum Listed {
+    /// Names.
+    Secrets {
+        /// The newest version of each name.
+        secrets: Vec<Description>,
+        /// Where the list continues.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<Cursor>,
+    },
+    /// Versions of a name.
+    Versions {
+        /// The versions, highest first.
+        versions: Vec<Description>,
+        /// Where the list continues.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<Cursor>,
+    },
+    /// The history of a name.
+    Events {
+        /// The events, newest first.
+        events: Vec<Event>,
+        /// Where the list continues.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<Cursor>,
+    },
+    /// The result of verifying a history.
+    Verified {
+        /// The name of the secret.
+        name: Name,
+        /// Whether every entry is as it was written.
+        whole: bool,
+        /// The number of entries.
+        entries: u64,
+        /// The entries that are not as they were written.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        broken: Vec<Broken>,
+    },
+    /// The report of a run.
+    Report {
+        /// The report.
+        #[serde(flatten)]
+        report: Box<Report>,
+        /// Where the failures continue.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<Cursor>,
+    },
+}
 
-    /// The newest version of each name, or of each that the prefix covers, from the names index.
-    /// An answer may hold fewer than `limit`; only one without `next` is the last.
+impl Operation for List {
+    const NAME: &'static str = "list";
+
+    type Output = Listed;
+
+    fn parse(fields: &mut Fields) -> Result<Self, Error> {
+        let name = fields.text("name")?.map(|name| Name::of_any_client(&name)).transpose()?;
+        let prefix = fields.parsed("prefix")?;
+        let resource = fields.resource("list")?;
+        let history = resource.as_deref() == Some("history");
+        if history && fields.flag("verify")? {
+            let name = name.ok_or(Error::invalid("`verify` requires the `name` of a secret."))?;
+            return Ok(Self::Verify(name));
+        }
+        let limit = fields.limit("limit")?.unwrap_or(DEFAULT_LIMIT);
+        let paging = Paging { next: fields.parsed("next")?, limit };
+        if matches!(resource.as_deref(), Some("report" | "reports")) {
+            return Ok(Self::Report(fields.required("action")?, paging));
+        }
+        match (resource.as_deref(), name, prefix) {
+            (None | Some("names"), None, prefix) => Ok(Self::Names(prefix, paging)),
+            (None | Some("versions"), Some(name), None) => Ok(Self::Versions(name, paging)),
+            (Some("history"), Some(name), None) => Ok(Self::History(name, paging)),
+            _ => Err(Error::invalid(
+                "`list` must be names (all, or with a `prefix`), versions or history (with a \
+                 `name`), or report (with an `action`).",
+            )),
+        }
+    }
+
+    fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Names(prefix, _) => prefix.as_ref().map(Prefix::name),
+            Self::Report(..) => None,
+            Self::Versions(name, _) | Self::History(name, _) | Self::Verify(name) => Some(name),
+        }
+    }
+
+    fn writes(&self) -> bool {
+        false
+    }
+
+    /// Lists names, versions, events or failures, or verifies a history.
     ///
     /// # Errors
+    /// [`Error::NotFound`] for an unknown name or run; [`Error::Invalid`] for an invalid cursor;
     /// [`Error::Unavailable`].
-    pub async fn list(
-        &self,
-        prefix: Option<&Prefix>,
-        after: Option<Key>,
-        limit: u32,
-    ) -> Result<ListPage, Error> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut descriptions: Vec<Description> = Vec::new();
-        let mut newest: Option<Row> = None;
-        let mut bytes = 0;
-        let mut from = after;
-        let resumed = from.as_ref().map(|key| key.name.clone());
-        // One row more than asked for tells that the last name is complete. Where the filter or
-        // many versions leave few names, each page reads twice as much as the one before.
-        let mut size = i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1);
-        for page in 1.. {
-            let Page { rows, last } = self.store()?.names(prefix, from.take(), size).await?;
-            for row in rows {
-                // A version put since to a name that was listed sorts behind the cursor.
-                if name_of(&row) == resumed.as_deref() {
-                    continue;
-                }
-                if let Some(complete) = newest.replace(row)
-                    && name_of(&complete) != newest.as_ref().and_then(name_of)
-                {
-                    descriptions.push(Description::of(&complete)?);
-                    bytes += row::size(&complete);
-                    let enough = descriptions.len() == limit;
-                    if enough || page > Self::PAGES || bytes > Self::BYTES {
-                        return Ok(ListPage { next: Key::of(&complete), descriptions });
-                    }
-                }
+    async fn apply(self, coffer: &Coffer, _: &Caller) -> Result<Listed, Error> {
+        Ok(match self {
+            Self::Names(prefix, paging) => {
+                let (after, limit) = paging.into_parts();
+                let page = coffer.list_names(prefix.as_ref(), after, limit).await?;
+                Listed::Secrets { secrets: page.descriptions, next: page.next.map(Cursor) }
             }
-            if last.is_none() {
-                break;
+            Self::Versions(name, paging) => {
+                let (after, limit) = paging.into_parts();
+                let page = coffer.list_versions(&name, after, limit).await?;
+                Listed::Versions { versions: page.descriptions, next: page.next.map(Cursor) }
             }
-            from = last;
-            size = size.saturating_mul(2);
-        }
-        if let Some(complete) = newest {
-            descriptions.push(Description::of(&complete)?);
-        }
-        Ok(ListPage { descriptions, next: None })
-    }
-
-    /// The versions of one secret, highest first, from the names index; at most `limit` of them.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], or [`Error::Invalid`] where nothing is found and the name is none that
-    /// could be put; [`Error::Unavailable`].
-    pub async fn versions(
-        &self,
-        name: &Name,
-        after: Option<Key>,
-        limit: u32,
-    ) -> Result<ListPage, Error> {
-        let first = after.is_none();
-        let after = after.map(|key| Key { name: name.as_str().to_owned(), ..key });
-        let limit = i32::try_from(limit).unwrap_or(i32::MAX - 1);
-        // One more than asked for, so that the last answer has no `next`.
-        let Page { mut rows, mut last } = self.store()?.versions(name, after, limit + 1).await?;
-        if rows.is_empty() && first {
-            return Err(for_name(name, not_found()));
-        }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        if rows.len() > limit {
-            rows.truncate(limit);
-            last = rows.last().and_then(Key::of);
-        }
-        let descriptions = rows.iter().map(Description::of).collect::<Result<_, _>>()?;
-        Ok(ListPage { descriptions, next: last })
-    }
-}
-
-impl Description {
-    pub(super) fn of(row: &Row) -> Result<Self, Error> {
-        let key = Key::of(row).ok_or(Refusal::Malformed)?;
-        let moment = |name| row.get(name).and_then(Attribute::integer).and_then(Moment::from_unix);
-        let text = |name| row.get(name).and_then(Attribute::text);
-        Ok(Self {
-            name: key.name,
-            version: Label::stored(key.version),
-            revision: row.get("revision").and_then(Attribute::bytes).and_then(Revision::stored),
-            comment: text("comment").filter(|text| !text.is_empty()).map(str::to_owned),
-            created_at: moment("created_at"),
-            expires_at: moment("expires_at"),
-            context: row
-                .get("context")
-                .and_then(Attribute::map)
-                .filter(|pairs| !pairs.is_empty())
-                .cloned(),
+            Self::History(name, paging) => {
+                let (after, limit) = paging.into_parts();
+                let page = coffer.history(&name, after, limit).await?;
+                Listed::Events { events: page.events, next: page.next.map(Cursor) }
+            }
+            Self::Verify(name) => {
+                let Verified { entries, broken } = coffer.verify(&name).await?;
+                Listed::Verified { name, whole: broken.is_empty(), entries, broken }
+            }
+            Self::Report(action, paging) => {
+                let (after, limit) = paging.into_parts();
+                let mut report = Box::new(coffer.report(action, after, limit).await?);
+                let next = report.next.take().map(Cursor);
+                Listed::Report { report, next }
+            }
         })
     }
+
+    fn respond(listed: Listed) -> Result<Answer, Error> {
+        Answer::json(&listed)
+    }
 }
 
-pub(super) fn name_of(row: &Row) -> Option<&str> {
-    row.get("name").and_then(Attribute::text)
+impl Paging {
+    fn into_parts(self) -> (Option<crate::store::item::Key>, u32) {
+        (self.next.map(|cursor| cursor.0), self.limit)
+    }
 }

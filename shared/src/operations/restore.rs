@@ -1,34 +1,39 @@
-//! restore: versions come back from the ledger as they were.
+//! restore: moves deleted versions back to the table of secrets.
+
+mod candidates;
 
 use crate::backoff::Backoff;
-use crate::chain::{Act, Caller, ChainHead, Change, State};
+use crate::chain::{Caller, ChainHead, EventKind, NewEvent, State};
 use crate::error::Error;
+use crate::event::Answer;
+use crate::fields::Fields;
 use crate::life::{Top, after_restore, life_of_deleted};
 use crate::moment::Moment;
 use crate::name::{Label, Name};
-use crate::store::Store;
-use crate::store::ledger::DeletedVersion;
-use crate::store::transaction::{Committed, Transaction};
+use crate::store::deleted::DeletedVersion;
+use crate::store::scan::Stores;
+use crate::store::transaction::{Committed, Transaction, WriteLabel};
 
-use super::delete::MOVED;
-use super::{Coffer, for_name, unless_reserved};
+use super::errors::{for_name, unless_reserved};
+use super::{Coffer, Operation};
+use candidates::{candidates, in_order};
 
-/// What is to be restored.
+/// A request to restore a secret or one version of it.
 #[derive(Debug)]
 pub struct Restore {
     /// The name of the secret.
     pub name: Name,
-    /// The version, or all that await recovery if none.
+    /// The version; all that can be restored if `None`.
     pub version: Option<Label>,
-    /// Only what was deleted by this second.
+    /// Restores only what was deleted at this time or before.
     pub deleted_before: Option<Moment>,
-    /// Whether what the version was before it was sealed again is to come back, which a wrong hint
-    /// to reseal may have damaged. Then `version` is there.
+    /// Restores the form of the version before a reseal, which a wrong hint may have damaged.
+    /// Requires `version`.
     pub before_reseal: bool,
 }
 
-/// What was restored.
-#[derive(Debug)]
+/// The versions that were restored.
+#[derive(Debug, serde::Serialize)]
 pub struct Restored {
     /// The name of the secret.
     pub name: Name,
@@ -36,201 +41,198 @@ pub struct Restored {
     pub versions: Vec<Label>,
 }
 
-impl Coffer {
-    /// Brings back what awaits recovery, the highest version first, so that `AWSCURRENT` is right
-    /// from the first moment. What was interrupted goes on when it is asked for again. Of two rows
-    /// of one version, the one that was deleted last comes back, and where the place of a version
-    /// is taken it stays where it is.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] where nothing awaits recovery; [`Error::Invalid`] for a name that the
-    /// ledger reserves; [`Error::Exists`] where the name was put
-    /// anew since it was deleted, or the version is there; [`Error::Unavailable`].
-    pub async fn restore(&self, restore: Restore, caller: &Caller) -> Result<Restored, Error> {
-        unless_reserved(&restore.name)?;
-        let restored = Box::pin(self.undelete(&restore, caller)).await;
-        restored.map_err(|error| for_name(&restore.name, error))
+impl Operation for Restore {
+    const NAME: &'static str = "restore";
+
+    type Output = Restored;
+
+    fn parse(fields: &mut Fields) -> Result<Self, Error> {
+        let restore = Self {
+            name: Name::of_any_client(&fields.required_text("name")?)?,
+            version: fields.number_or_text("version")?.map(|text| text.parse()).transpose()?,
+            deleted_before: fields.moment("deleted_before")?,
+            before_reseal: fields.flag("before_reseal")?,
+        };
+        if restore.before_reseal && restore.version.is_none() {
+            return Err(Error::invalid(
+                "`before_reseal` requires the `version` that was resealed.",
+            ));
+        }
+        Ok(restore)
     }
 
+    fn name(&self) -> Option<&Name> {
+        Some(&self.name)
+    }
+
+    fn writes(&self) -> bool {
+        true
+    }
+
+    /// Restores versions, the highest first, so that `AWSCURRENT` is right from the start. A
+    /// restore that was interrupted continues when it is requested again. Of two rows of one
+    /// version, the one that was deleted last is restored. A version whose number is taken stays in
+    /// the ledger.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if nothing can be restored; [`Error::Invalid`] for a reserved name;
+    /// [`Error::Exists`] if the name was put again after the delete, or the version exists;
+    /// [`Error::Unavailable`].
+    async fn apply(self, coffer: &Coffer, caller: &Caller) -> Result<Restored, Error> {
+        unless_reserved(&self.name)?;
+        let restored = Box::pin(coffer.undelete(&self, caller)).await;
+        restored.map_err(|error| for_name(&self.name, error))
+    }
+
+    fn respond(restored: Restored) -> Result<Answer, Error> {
+        Answer::json(&restored)
+    }
+}
+
+/// What a restore has done so far.
+#[derive(Default)]
+struct Outcome {
+    /// The versions that are restored, highest first.
+    restored: Vec<Label>,
+    /// The versions whose number is taken, by a later put or by another row of the number.
+    taken: Vec<Label>,
+    /// Whether a version would have become current in place of a higher number.
+    hidden: bool,
+}
+
+impl Coffer {
     async fn undelete(&self, restore: &Restore, caller: &Caller) -> Result<Restored, Error> {
-        let store = self.ledger()?;
+        let stores = self.stores()?;
         let name = &restore.name;
-        let mut versions: Vec<Label> = Vec::new();
-        // Those whose place is taken: by what was put since, or by another row of the number.
-        let mut taken: Vec<Label> = Vec::new();
-        // Whether one would come back above a version that is current.
-        let mut hidden = false;
+        let mut outcome = Outcome::default();
         let mut backoff = Backoff::default();
         loop {
-            let gone = [versions.as_slice(), taken.as_slice()].concat();
-            // The end of the chain first: what Coffer writes after it was read makes this fail.
-            let tail = store.tail(name).await?;
-            let ((buried, more), live) =
-                tokio::try_join!(awaiting(store, restore, &gone), store.tops(name, 1))?;
-            if buried.is_empty() {
+            let done = [outcome.restored.as_slice(), outcome.taken.as_slice()].concat();
+            // The chain head first: whatever Coffer writes after this read makes the transaction
+            // fail.
+            let head = stores.ledger.chain_head(name).await?;
+            let ((deleted, more), live) = tokio::try_join!(
+                candidates(stores.ledger, restore, &done),
+                stores.table.tops(name, 1)
+            )?;
+            if deleted.is_empty() {
                 break;
             }
             let top = live.first();
-            if restore.version.is_none() && versions.is_empty() && is_anew(&tail, &buried, top) {
-                return Err(put_anew());
+            let whole = restore.version.is_none() && outcome.restored.is_empty();
+            if whole && was_put_again(&head, &deleted, top) {
+                return Err(put_again());
             }
-            let (above, buried) = in_order(buried, top);
-            if buried.is_empty() {
-                hidden = true;
-                taken.extend(above);
+            let (above, deleted) = in_order(deleted, top);
+            if deleted.is_empty() {
+                outcome.hidden = true;
+                outcome.taken.extend(above);
                 continue;
             }
-            let mut transaction = Transaction::default();
-            for buried in &buried {
-                transaction.undelete(store, buried.item(), buried.live());
-            }
-            let highest = buried.first().and_then(|buried| {
-                Some((buried.identity()?, life_of_deleted(&tail, buried.life, buried.sequence)))
-            });
-            let highest = highest.as_ref().map(|(identity, life)| (identity, *life));
-            let (state, newest) = after_restore(&tail, highest, top);
-            let labels: Vec<_> = buried.into_iter().map(|buried| buried.label).collect();
-            let change = Change {
-                act: Act::Restore,
-                versions: labels.clone(),
-                forced: false,
-                state,
-                recoverable_until: None,
-                newest,
-            };
-            match self.tell(store, transaction, name, &tail, &change, caller).await? {
+            let transaction = moves(stores, &deleted);
+            let event = event(&head, deleted, top);
+            match self.record(transaction, name, &head, &event, caller).await? {
                 Committed::Done => {
-                    versions.extend(labels);
+                    outcome.restored.extend(event.versions);
                     if !more {
                         break;
                     }
                 }
                 Committed::Refused(failed) => {
-                    // Its place is taken, and it is still in the ledger: nobody else restored it.
-                    let stays = |(index, label): (usize, Label)| {
-                        let (put, remove) = (2 * index, 2 * index + 1);
-                        (failed.contains(&put) && !failed.contains(&remove)).then_some(label)
-                    };
-                    let before = taken.len();
-                    taken.extend(labels.into_iter().enumerate().filter_map(stays));
-                    if taken.len() == before {
+                    if !outcome.add_taken(event.versions, &failed) {
                         backoff.wait().await?;
                     }
                 }
                 Committed::Conflict => backoff.wait().await?,
             }
         }
-        if versions.is_empty() {
-            if hidden {
-                return Err(would_be_current());
-            }
-            return Err(match (taken.is_empty(), restore.before_reseal) {
-                (true, false) => nothing(),
-                (true, true) => nothing_before(),
-                (false, false) => is_there(),
-                (false, true) => resealed_is_there(),
+        outcome.into_result(restore)
+    }
+}
+
+impl Outcome {
+    /// Adds the versions whose number is taken while their entry is still in the ledger: no other
+    /// restore has moved them. Returns whether there was one.
+    fn add_taken(&mut self, versions: Vec<Label>, failed: &[WriteLabel]) -> bool {
+        let before = self.taken.len();
+        let taken = |(index, label): (usize, Label)| {
+            let has = |label| failed.contains(&label);
+            let stays = has(WriteLabel::Version(index)) && !has(WriteLabel::Removal(index));
+            stays.then_some(label)
+        };
+        self.taken.extend(versions.into_iter().enumerate().filter_map(taken));
+        self.taken.len() > before
+    }
+
+    fn into_result(mut self, restore: &Restore) -> Result<Restored, Error> {
+        if self.restored.is_empty() {
+            return Err(match (self.hidden, self.taken.is_empty(), restore.before_reseal) {
+                (true, _, _) => would_be_current(),
+                (false, true, false) => nothing_to_restore(),
+                (false, true, true) => nothing_before_reseal(),
+                (false, false, false) => version_exists(),
+                (false, false, true) => resealed_exists(),
             });
         }
-        versions.reverse();
-        Ok(Restored { name: name.clone(), versions })
+        self.restored.reverse();
+        Ok(Restored { name: restore.name.clone(), versions: self.restored })
     }
 }
 
-/// Whether somebody put the name again since some of these were deleted: another client, if the
-/// ledger knows nothing of it.
-fn is_anew(tail: &ChainHead, buried: &[DeletedVersion], top: Option<&Top>) -> bool {
-    let earlier =
-        |each: &DeletedVersion| life_of_deleted(tail, each.life, each.sequence) != Some(tail.life);
+fn moves(stores: Stores<'_>, deleted: &[DeletedVersion]) -> Transaction {
+    let mut transaction = Transaction::default();
+    for (index, version) in deleted.iter().enumerate() {
+        stores.table.put_item(&mut transaction, index, version.to_live_item());
+        stores.ledger.remove_deleted(&mut transaction, index, version);
+    }
+    transaction
+}
+
+fn event(head: &ChainHead, deleted: Vec<DeletedVersion>, top: Option<&Top>) -> NewEvent {
+    let highest = deleted.first().and_then(|highest| {
+        Some((highest.identity()?, life_of_deleted(head, highest.life, highest.sequence)))
+    });
+    let highest = highest.as_ref().map(|(identity, life)| (identity, *life));
+    let (state, newest) = after_restore(head, highest, top);
+    NewEvent {
+        kind: EventKind::Restore,
+        versions: deleted.into_iter().map(|version| version.label).collect(),
+        forced: false,
+        state,
+        recoverable_until: None,
+        newest,
+    }
+}
+
+/// Whether the name was put again since one of these versions was deleted, by Coffer or by another
+/// client, of which the ledger knows nothing.
+fn was_put_again(head: &ChainHead, deleted: &[DeletedVersion], top: Option<&Top>) -> bool {
+    let earlier = |version: &DeletedVersion| {
+        life_of_deleted(head, version.life, version.sequence) != Some(head.life)
+    };
     top.is_some()
-        && (tail.state == State::Deleted || tail.is_unnumbered() || buried.iter().any(earlier))
+        && (head.state == State::Deleted || head.is_unnumbered() || deleted.iter().any(earlier))
 }
 
-/// What can come back below the version that is current, and the labels of what cannot. A number
-/// without its zeros sorts above every padded one. A row without a seal comes back with them; a seal
-/// covers the version.
-fn in_order(buried: Vec<DeletedVersion>, top: Option<&Top>) -> (Vec<Label>, Vec<DeletedVersion>) {
-    let counts = |label: &Label| label.number().is_some();
-    let padded = top.is_some_and(|top| counts(&top.label) && top.label.padded() == top.label);
-    let (mut above, mut below) = (Vec::new(), Vec::new());
-    for each in buried {
-        if !padded || each.label.padded() == each.label {
-            below.push(each);
-        } else if each.is_sealed() {
-            above.push(each.label);
-        } else {
-            below.push(each.padded());
-        }
-    }
-    (above, below)
-}
-
-/// The next versions that await recovery, highest first: each once, the one deleted last, and none
-/// of those that are dealt with, for of these a second row may lie there. Whether there may be more.
-async fn awaiting(
-    store: &Store,
-    restore: &Restore,
-    done: &[Label],
-) -> Result<(Vec<DeletedVersion>, bool), Error> {
-    let now = Moment::now();
-    let most = usize::try_from(MOVED).unwrap_or(usize::MAX);
-    let padded = restore.version.as_ref().map(Label::padded);
-    let mut label = padded.as_ref();
-    let mut found: Vec<DeletedVersion> = Vec::new();
-    let mut after = None;
-    loop {
-        let (page, more) = store.buried(&restore.name, label, after).await?;
-        for buried in page {
-            let done = done.contains(&buried.label);
-            let later =
-                restore.deleted_before.is_some_and(|before| buried.deleted_at > Some(before));
-            let other = buried.before_reseal != restore.before_reseal;
-            if done || later || other || buried.until <= now {
-                continue;
-            }
-            // Under the number that it has by now. It has no seal, and a MAC covers no version.
-            let buried = if buried.before_reseal { buried.padded() } else { buried };
-            match found.last_mut().filter(|last| last.label == buried.label) {
-                Some(last) if last.sequence < buried.sequence => *last = buried,
-                Some(_) => {}
-                None => found.push(buried),
-            }
-        }
-        // The last one's other rows may be on the next page.
-        if found.len() > most || (more.is_some() && found.len() > 1) {
-            found.truncate(most.min(found.len().saturating_sub(usize::from(more.is_some()))));
-            return Ok((found, true));
-        }
-        if more.is_some() {
-            after = more;
-        } else if found.is_empty() && label.is_some() && label != restore.version.as_ref() {
-            // Written unpadded, before 2016.
-            label = restore.version.as_ref();
-            after = None;
-        } else {
-            return Ok((found, false));
-        }
-    }
-}
-
-fn nothing() -> Error {
+fn nothing_to_restore() -> Error {
     Error::NotFound(
-        "Nothing of this secret awaits recovery: it was not deleted, its recovery window is over, \
-         or it was deleted with `force`. Its history tells."
+        "Nothing of this secret can be restored: it was not deleted, its recovery window has \
+         ended, or it was deleted with `force`. Its history shows which."
             .into(),
     )
 }
 
-fn nothing_before() -> Error {
+fn nothing_before_reseal() -> Error {
     Error::NotFound(
-        "Nothing is kept of this version from before it was sealed again: that was not done, or \
-         its recovery window is over. Restore without `before_reseal` what was deleted."
+        "There is no earlier form of this version: it was not resealed under a new data key, or \
+         the recovery window has ended. To restore a deleted version, leave `before_reseal` out."
             .into(),
     )
 }
 
-fn resealed_is_there() -> Error {
+fn resealed_exists() -> Error {
     Error::Exists(
-        "The version is there. Delete it first, then restore with `before_reseal` again.".into(),
+        "The version exists. Delete it first, then restore with `before_reseal` again.".into(),
     )
 }
 
@@ -243,19 +245,20 @@ fn would_be_current() -> Error {
     )
 }
 
-fn put_anew() -> Error {
+fn put_again() -> Error {
     Error::Exists(
-        "This name was put anew since it was deleted. Restore single versions by `version`: each \
-         comes back at its own number, if that is free. Or delete what is there now and restore \
-         then, which brings back both; of two rows of one number, the one deleted last."
+        "This name was put again after the delete. Restore single versions with `version`: each \
+         keeps its number, if that is free. Or delete what is live and restore then, which brings \
+         back both; of two rows of one number, the one deleted last."
             .into(),
     )
 }
 
-fn is_there() -> Error {
+fn version_exists() -> Error {
     Error::Exists(
-        "A version of the same number is there: it was put since. Restore others by `version`, or \
-         delete that one and restore with `deleted_before`, a time before you did."
+        "A version of the same number exists: it was put after the delete. Restore others with \
+         `version`, or delete that one and restore with `deleted_before`, a time before that \
+         delete."
             .into(),
     )
 }

@@ -1,6 +1,9 @@
-//! Versions wherever they lie, live or kept in the ledger, one after the other: what goes over a
-//! whole stack reads them here and writes them back.
+//! Versions wherever they are stored, in the table of secrets or in the ledger: how a run reads
+//! them and writes them back.
 
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -12,22 +15,26 @@ use crate::aws_error::AwsError;
 use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::Label;
-use crate::row::Row;
+use crate::row::{Attribute, Row};
 
-use super::transaction::{Condition, about_size, misfit};
-use super::{Item, Key, Place, Store, queried, row_of, scanned};
+use super::condition::{Condition, Projection};
+use super::deleted::BEFORE_RESEAL;
+use super::item::{Item, Key, KeySchema, item_of, row_of, send_query, send_scan};
+use super::ledger::{Ledger, Part};
+use super::secrets_table::SecretsTable;
+use super::transaction::{Transaction, WriteLabel, is_about_size, item_too_large};
 
-/// Where versions lie.
+/// Where a version is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
-    /// In the table of live secrets.
+    /// In the table of secrets.
     Table,
-    /// In the ledger, under `row`: deleted and awaiting recovery, or pending.
+    /// In the ledger, in the attribute `row` of an entry: deleted, and restorable.
     Ledger,
 }
 
 impl Location {
-    /// As entries of the ledger and answers have it.
+    /// The word for it in entries of the ledger and in cursors.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,92 +43,68 @@ impl Location {
         }
     }
 
-    /// The one that is written so, if any.
+    /// The location with this word.
     #[must_use]
     pub fn named(text: &str) -> Option<Self> {
-        [Self::Table, Self::Ledger].into_iter().find(|home| home.as_str() == text)
+        [Self::Table, Self::Ledger].into_iter().find(|location| location.as_str() == text)
     }
 
-    fn place(self) -> Place {
+    fn keys(self) -> KeySchema {
         match self {
-            Self::Table => Place::VERSION,
-            Self::Ledger => Place::ENTRY,
+            Self::Table => KeySchema::SECRETS,
+            Self::Ledger => KeySchema::LEDGER,
         }
     }
 }
 
-/// How much of each row is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Projection {
-    /// What wrapping a data key anew takes: no ciphertext.
-    WrappedKey,
-    /// All of it.
-    Whole,
-}
-
-/// The attributes of a live row that wrapping its data key anew takes.
+/// The attributes of a row that it takes to wrap its data key again.
 const WRAPPING: &[&str] = &["context", "hmac", "key", "name", "seal", "version"];
-/// The attributes of an entry that keeps a row, but the row itself.
+/// The attributes of a ledger entry that holds a row, except the row.
 const KEPT: &[&str] = &["entry", "name", "ttl"];
 
-/// An entry that keeps a row. What has had its time is as if it were not there.
-const KEEPS: &str = "attribute_exists(#row) AND (attribute_not_exists(#ttl) OR #ttl > :now)";
-/// And not what a version was before it was sealed again: that stays as it is. Where data keys are
-/// wrapped again it is read, too.
-const NOT_BEFORE: &str = " AND attribute_not_exists(#before)";
-/// Says of an entry that it keeps what a version was before it was sealed again.
-pub(super) const BEFORE_RESEAL: &str = "before_reseal";
+/// Selects the entries that hold a row and have not ended.
+const HOLDS_ROW: &str = "attribute_exists(#row) AND (attribute_not_exists(#ttl) OR #ttl > :now)";
+/// Excludes the forms of versions before a reseal. They stay as they are, except that their data
+/// keys are wrapped again.
+const NOT_BEFORE_RESEAL: &str = " AND attribute_not_exists(#before)";
 
-/// Which part of a table is read, of how many.
-#[derive(Clone, Copy, Debug)]
-pub struct Part {
-    /// From 0.
-    pub number: u32,
-    /// How many there are.
-    pub of: u32,
-}
-
-/// A version as it lies somewhere.
+/// A version as it is stored somewhere.
 #[derive(Clone, Debug)]
 pub struct ScannedVersion {
-    /// Where it lies.
-    pub home: Location,
+    /// Where it is stored.
+    pub location: Location,
     /// The name of the secret.
     pub name: String,
     /// Its version.
     pub label: Label,
     /// How much of it was read.
-    view: Projection,
-    pub(super) item: Item,
+    projection: Projection,
+    item: Item,
 }
 
 impl ScannedVersion {
-    pub(crate) fn of(home: Location, view: Projection, item: Item) -> Option<Self> {
+    pub(crate) fn of(location: Location, projection: Projection, item: Item) -> Option<Self> {
         let name = item.get("name")?.as_s().ok()?.clone();
-        let row = match home {
+        let row = match location {
             Location::Table => &item,
             Location::Ledger => item.get("row")?.as_m().ok()?,
         };
         let label = Label::stored(row.get("version")?.as_s().ok()?);
-        Some(Self { home, name, label, view, item })
+        Some(Self { location, name, label, projection, item })
     }
 
-    /// The key of the item in its table.
+    /// Returns the key of the item in its table.
     #[must_use]
     pub fn key(&self) -> Key {
-        let sort = match self.home {
-            Location::Table => "version",
-            Location::Ledger => "entry",
-        };
-        let sort = self.item.get(sort).and_then(|value| value.as_s().ok());
+        let sort = self.item.get(self.location.keys().sort).and_then(|value| value.as_s().ok());
         Key { name: self.name.clone(), version: sort.cloned().unwrap_or_default() }
     }
 
-    /// The row, with its name wherever it lies.
+    /// Returns the row with its name, wherever it is stored.
     #[must_use]
     pub fn row(&self) -> Row {
         let mut row = row_of(self.inner().cloned().unwrap_or_default());
-        row.insert("name".to_owned(), crate::row::Attribute::Text(self.name.clone()));
+        row.insert("name".to_owned(), Attribute::Text(self.name.clone()));
         row
     }
 
@@ -132,143 +115,146 @@ impl ScannedVersion {
     }
 
     fn inner(&self) -> Option<&Item> {
-        match self.home {
+        match self.location {
             Location::Table => Some(&self.item),
             Location::Ledger => self.item.get("row").and_then(|row| row.as_m().ok()),
         }
     }
 
-    /// The row as it lies in the live table, or lay there.
-    pub(crate) fn live(&self) -> Item {
+    /// Returns the item as it is, or was, in the table of secrets.
+    pub(crate) fn to_live_item(&self) -> Item {
         let mut row = self.inner().cloned().unwrap_or_default();
         row.insert("name".to_owned(), AttributeValue::S(self.name.clone()));
         row
     }
 
-    /// Until when a row in the ledger is kept, if that is known.
+    /// Returns when a version in the ledger can no longer be restored, if that is known.
     pub(crate) fn until(&self) -> Option<Moment> {
         let ttl = self.item.get("ttl")?.as_n().ok()?.parse().ok()?;
-        Moment::from_unix(ttl).filter(|_| self.home == Location::Ledger)
+        Moment::from_unix(ttl).filter(|_| self.location == Location::Ledger)
     }
 
-    /// That it is still what was read.
-    pub(super) fn unchanged(&self) -> Condition {
-        match self.home {
-            Location::Table => Condition::live(&self.item, self.view),
-            Location::Ledger => Condition::kept(&self.item, self.view),
+    fn unchanged(&self) -> Condition {
+        match self.location {
+            Location::Table => Condition::live_unchanged(&self.item, self.projection),
+            Location::Ledger => Condition::entry_unchanged(&self.item, self.projection),
         }
     }
 }
 
-impl Store {
-    /// A page of the versions in a part of a table, at most `limit` items and 1 MB, strongly
-    /// consistent; the key of the last item that was read, if there may be more.
+/// Both tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Stores<'a> {
+    /// The table of secrets.
+    pub table: &'a SecretsTable,
+    /// The ledger.
+    pub ledger: &'a Ledger,
+}
+
+impl Stores<'_> {
+    /// Reads a page of the versions in a part of a table, at most `limit` items and 1 MB, strongly
+    /// consistent. Returns the key of the last item that was read as well if there may be more.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn walk(
-        &self,
-        home: Location,
-        view: Projection,
+    pub async fn scan(
+        self,
+        location: Location,
+        projection: Projection,
         part: Part,
         after: Option<Key>,
         limit: i32,
     ) -> Result<(Vec<ScannedVersion>, Option<Key>), Error> {
-        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let mut scan = self
-            .client
+            .client(location)
             .scan()
-            .table_name(self.table_of(home))
+            .table_name(self.name(location))
             .consistent_read(true)
-            .segment(count(part.number))
-            .total_segments(count(part.of))
+            .segment(part.segment())
+            .total_segments(part.total_segments())
             .limit(limit)
-            .set_exclusive_start_key(after.map(|key| home.place().to_item(key)));
-        if let Some((projection, names)) = projected(home, view) {
-            scan = scan.select(Select::SpecificAttributes).projection_expression(projection);
+            .set_exclusive_start_key(after.map(|key| location.keys().to_item(key)));
+        if let Some((expression, names)) = projected(location, projection) {
+            scan = scan.select(Select::SpecificAttributes).projection_expression(expression);
             for name in names {
                 scan = scan.expression_attribute_names(format!("#{name}"), name);
             }
         }
-        if home == Location::Ledger {
-            let (filter, names) = keeps(view);
+        if location == Location::Ledger {
+            let (filter, names) = holding_rows(projection);
             scan = scan.filter_expression(filter).expression_attribute_values(":now", now());
             for (placeholder, name) in names {
                 scan = scan.expression_attribute_names(placeholder, name);
             }
         }
-        let (items, last) = scanned(scan, format!("table/{}", self.table_of(home))).await?;
-        let last = last.and_then(|item| home.place().read(&item));
-        Ok((
-            items.into_iter().filter_map(|item| ScannedVersion::of(home, view, item)).collect(),
-            last,
-        ))
+        let (items, last) = send_scan(scan, self.resource(location)).await?;
+        Ok(scanned(location, projection, items, last))
     }
 
-    /// A page of the versions of one name, as [`Store::walk`].
+    /// Reads a page of the versions of one name, as [`Stores::scan`].
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn walk_name(
-        &self,
-        home: Location,
-        view: Projection,
+    pub async fn scan_name(
+        self,
+        location: Location,
+        projection: Projection,
         name: &str,
         after: Option<Key>,
         limit: i32,
     ) -> Result<(Vec<ScannedVersion>, Option<Key>), Error> {
         let mut query = self
-            .keyed(home, view, name)
+            .query(location, projection, name)
             .limit(limit)
-            .set_exclusive_start_key(after.map(|key| home.place().to_item(key)));
-        if home == Location::Ledger {
-            let (filter, names) = keeps(view);
+            .set_exclusive_start_key(after.map(|key| location.keys().to_item(key)));
+        if location == Location::Ledger {
+            let (filter, names) = holding_rows(projection);
             query = query.filter_expression(filter).expression_attribute_values(":now", now());
             for (placeholder, name) in names {
                 query = query.expression_attribute_names(placeholder, name);
             }
         }
-        let (items, last) = queried(query, format!("table/{}", self.table_of(home))).await?;
-        let last = last.and_then(|item| home.place().read(&item));
-        Ok((
-            items.into_iter().filter_map(|item| ScannedVersion::of(home, view, item)).collect(),
-            last,
-        ))
+        let (items, last) = send_query(query, self.resource(location)).await?;
+        Ok(scanned(location, projection, items, last))
     }
 
-    /// A version read again where it lay, strongly consistent; none if it is there no more.
+    /// Reads a version again where it was stored, strongly consistent; `None` if it is gone.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn again(
-        &self,
-        found: &ScannedVersion,
-        view: Projection,
+    pub async fn reread(
+        self,
+        version: &ScannedVersion,
+        projection: Projection,
     ) -> Result<Option<ScannedVersion>, Error> {
-        let Key { name, version } = found.key();
-        let sort = found.home.place().0[1];
+        let ScannedVersion { location, .. } = *version;
+        let Key { name, version: sort } = version.key();
         let query = self
-            .keyed(found.home, view, &name)
+            .query(location, projection, &name)
             .key_condition_expression("#name = :name AND #sort = :sort")
-            .expression_attribute_names("#sort", sort)
-            .expression_attribute_values(":sort", AttributeValue::S(version));
-        let (items, _) = queried(query, format!("table/{}", self.table_of(found.home))).await?;
-        Ok(items.into_iter().find_map(|item| ScannedVersion::of(found.home, view, item)))
+            .expression_attribute_names("#sort", location.keys().sort)
+            .expression_attribute_values(":sort", AttributeValue::S(sort));
+        let (items, _) = send_query(query, self.resource(location)).await?;
+        Ok(items.into_iter().find_map(|item| ScannedVersion::of(location, projection, item)))
     }
 
-    /// Gives a version another wrapping of its data key, if it is still the one that was read;
-    /// whether it was.
+    /// Replaces the wrapped key of a version, if it is still what was read. Returns whether it was.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn set_key(&self, found: &ScannedVersion, wrapped: &[u8]) -> Result<bool, Error> {
-        let condition = found.unchanged();
-        let path = match found.home {
+    pub async fn set_wrapped_key(
+        self,
+        version: &ScannedVersion,
+        wrapped: &[u8],
+    ) -> Result<bool, Error> {
+        let ScannedVersion { location, .. } = *version;
+        let condition = version.unchanged();
+        let path = match location {
             Location::Table => "#key",
             Location::Ledger => "#within.#key",
         };
-        // As it was written: raw in Haskell's rows, base64 in all others.
-        let raw = found.inner().and_then(|row| row.get("key")).is_some_and(AttributeValue::is_b);
+        // In its former type: bytes in rows of the Haskell client, base64 in all others.
+        let raw = version.inner().and_then(|row| row.get("key")).is_some_and(AttributeValue::is_b);
         let wrapped = if raw {
             AttributeValue::B(Blob::new(wrapped))
         } else {
@@ -277,10 +263,10 @@ impl Store {
         #[cfg(feature = "crash")]
         super::crash::point();
         let sent = self
-            .client
+            .client(location)
             .update_item()
-            .table_name(self.table_of(found.home))
-            .set_key(Some(found.home.place().of(&found.item)))
+            .table_name(self.name(location))
+            .set_key(Some(location.keys().key_of(&version.item)))
             .update_expression(format!("SET {path} = :wrapped"))
             .condition_expression(condition.expression)
             .set_expression_attribute_names(Some(condition.names))
@@ -292,7 +278,7 @@ impl Store {
         #[cfg(feature = "crash")]
         super::crash::point();
         let Err(error) = sent else { return Ok(true) };
-        // Where a transaction is writing it, it is as if that had been done already.
+        // A transaction that is writing the item counts as having written it.
         if let Some(
             UpdateItemError::ConditionalCheckFailedException(_)
             | UpdateItemError::TransactionConflictException(_),
@@ -300,32 +286,77 @@ impl Store {
         {
             return Ok(false);
         }
-        let table = format!("table/{}", self.table_of(found.home));
-        let failure = AwsError::of("dynamodb:UpdateItem", table, &error);
-        if failure.code() == "ValidationException" && about_size(error.message()) {
-            return Err(misfit());
+        let aws_error = AwsError::of("dynamodb:UpdateItem", self.resource(location), &error);
+        if aws_error.code() == "ValidationException" && is_about_size(error.message()) {
+            return Err(item_too_large());
         }
-        Err(failure.into())
+        Err(aws_error.into())
     }
 
-    pub(super) fn table_of(&self, home: Location) -> &str {
-        match home {
-            Location::Table => &self.table,
-            Location::Ledger => &self.ledger,
+    /// Adds the write that replaces a legacy row by a sealed one, if it is still what was read. In
+    /// the ledger only the row is written: the reseal does not change how long the entry is kept.
+    pub fn reseal(
+        self,
+        transaction: &mut Transaction,
+        index: usize,
+        version: &ScannedVersion,
+        row: Row,
+    ) {
+        let mut row = item_of(row);
+        let (label, unchanged) = (WriteLabel::Version(index), version.unchanged());
+        let table = self.name(version.location);
+        match version.location {
+            Location::Table => transaction.put(label, table, row, Some(unchanged)),
+            Location::Ledger => {
+                row.remove("name");
+                let key = KeySchema::LEDGER.key_of(&version.item);
+                transaction.update_row(label, table, key, row, unchanged);
+            }
         }
     }
 
-    fn keyed(&self, home: Location, view: Projection, name: &str) -> QueryFluentBuilder {
+    /// Adds the two writes that move a live version to another sort key, if it is still what was
+    /// read and the new sort key is free. The removal comes first.
+    pub fn renumber(
+        self,
+        transaction: &mut Transaction,
+        index: usize,
+        version: &ScannedVersion,
+        row: Row,
+    ) {
+        self.table.remove_item(transaction, index, &version.item, version.unchanged());
+        self.table.put_version(transaction, index, row);
+    }
+
+    fn client(&self, location: Location) -> &Client {
+        match location {
+            Location::Table => &self.table.client,
+            Location::Ledger => &self.ledger.client,
+        }
+    }
+
+    fn name(&self, location: Location) -> &str {
+        match location {
+            Location::Table => &self.table.table,
+            Location::Ledger => &self.ledger.table,
+        }
+    }
+
+    fn resource(self, location: Location) -> String {
+        format!("table/{}", self.name(location))
+    }
+
+    fn query(self, location: Location, projection: Projection, name: &str) -> QueryFluentBuilder {
         let mut query = self
-            .client
+            .client(location)
             .query()
-            .table_name(self.table_of(home))
+            .table_name(self.name(location))
             .consistent_read(true)
             .key_condition_expression("#name = :name")
             .expression_attribute_names("#name", "name")
             .expression_attribute_values(":name", AttributeValue::S(name.to_owned()));
-        if let Some((projection, names)) = projected(home, view) {
-            query = query.select(Select::SpecificAttributes).projection_expression(projection);
+        if let Some((expression, names)) = projected(location, projection) {
+            query = query.select(Select::SpecificAttributes).projection_expression(expression);
             for name in names {
                 query = query.expression_attribute_names(format!("#{name}"), name);
             }
@@ -334,11 +365,23 @@ impl Store {
     }
 }
 
-/// What is read of each item, and the names in it; all of it if none. For IAM a kept row is one
-/// attribute; here no more of it is asked for than of a live one.
-fn projected(home: Location, view: Projection) -> Option<(String, Vec<&'static str>)> {
+fn scanned(
+    location: Location,
+    projection: Projection,
+    items: Vec<Item>,
+    last: Option<Item>,
+) -> (Vec<ScannedVersion>, Option<Key>) {
+    let last = last.and_then(|item| location.keys().read(&item));
+    let versions = items.into_iter();
+    let versions = versions.filter_map(|item| ScannedVersion::of(location, projection, item));
+    (versions.collect(), last)
+}
+
+/// Returns the projection expression and the names in it; `None` for whole items. To IAM, a row in
+/// the ledger is one attribute. The expression asks for no more of it than of a live row.
+fn projected(location: Location, projection: Projection) -> Option<(String, Vec<&'static str>)> {
     let placed = |names: &[&str]| names.iter().map(|name| format!("#{name}")).collect::<Vec<_>>();
-    match (home, view) {
+    match (location, projection) {
         (Location::Table, Projection::WrappedKey) => {
             Some((placed(WRAPPING).join(", "), WRAPPING.to_vec()))
         }
@@ -352,18 +395,90 @@ fn projected(home: Location, view: Projection) -> Option<(String, Vec<&'static s
     }
 }
 
-/// Which entries of the ledger are read, and the names in that.
-fn keeps(view: Projection) -> (String, Vec<(&'static str, &'static str)>) {
-    let mut names = vec![("#row", "row"), ("#ttl", "ttl")];
-    match view {
-        Projection::WrappedKey => (KEEPS.to_owned(), names),
+/// Returns the filter for entries of the ledger that hold a row, and the names in it.
+fn holding_rows(projection: Projection) -> (String, HashMap<&'static str, &'static str>) {
+    let mut names = HashMap::from([("#row", "row"), ("#ttl", "ttl")]);
+    match projection {
+        Projection::WrappedKey => (HOLDS_ROW.to_owned(), names),
         Projection::Whole => {
-            names.push(("#before", BEFORE_RESEAL));
-            (format!("{KEEPS}{NOT_BEFORE}"), names)
+            names.insert("#before", BEFORE_RESEAL);
+            (format!("{HOLDS_ROW}{NOT_BEFORE_RESEAL}"), names)
         }
     }
 }
 
 fn now() -> AttributeValue {
     AttributeValue::N(Moment::now().unix().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use aws_sdk_dynamodb::Config;
+
+    use super::super::condition::tests::{clauses, deleted_entry, item, legacy_row};
+    use super::*;
+
+    fn transaction(fill: impl FnOnce(Stores<'_>, &mut Transaction)) -> Transaction {
+        let client = Client::from_conf(Config::builder().behavior_version_latest().build());
+        let table = SecretsTable::new(client.clone(), "table".to_owned());
+        let ledger = Ledger::new(client, "ledger".to_owned());
+        let mut transaction = Transaction::default();
+        fill(Stores { table: &table, ledger: &ledger }, &mut transaction);
+        transaction
+    }
+
+    #[test]
+    fn the_reseal_of_a_deleted_version_does_not_change_its_recovery_window() {
+        let version = ScannedVersion::of(Location::Ledger, Projection::Whole, deleted_entry());
+        let sealed = Row::from([
+            ("name".to_owned(), Attribute::Text("n".to_owned())),
+            ("seal".to_owned(), Attribute::Text("seal".to_owned())),
+        ]);
+        let transaction = transaction(|stores, transaction| {
+            stores.reseal(transaction, 0, &version.unwrap(), sealed);
+        });
+        let [write] = transaction.writes() else { panic!("one write") };
+        // Not a put, which would write back the `ttl` and `sequence` that were read.
+        let update = write.update().unwrap();
+        assert_eq!(update.update_expression(), "SET #within = :row");
+        let values = update.expression_attribute_values().unwrap();
+        let seal = item(&[("seal", AttributeValue::S("seal".to_owned()))]);
+        assert_eq!(values[":row"], AttributeValue::M(seal));
+        let key: BTreeSet<_> = update.key().keys().map(String::as_str).collect();
+        assert_eq!(key, ["entry", "name"].into());
+        let said =
+            clauses(update.condition_expression().unwrap(), update.expression_attribute_names());
+        for attribute in ["ttl", "sequence", "deleted_at", "row.key", "row.hmac", "row.comment"] {
+            let equals = format!("{attribute} = ");
+            assert!(said.iter().any(|clause| clause.starts_with(&equals)), "{attribute}: {said:?}");
+        }
+        for attribute in ["before_reseal", "row.seal", "row.context", "row.expires_at"] {
+            assert!(said.contains(&format!("attribute_not_exists({attribute})")), "{said:?}");
+        }
+        assert!(!said.iter().any(|clause| clause.contains("contents")));
+        let ttl = update.expression_attribute_names().unwrap().iter();
+        let ttl = ttl.clone().find(|(_, name)| *name == "ttl").unwrap().0.replace('#', ":");
+        assert_eq!(values[&ttl], AttributeValue::N("700".to_owned()));
+    }
+
+    #[test]
+    fn a_live_row_is_replaced_or_moved_only_as_it_was_read() {
+        let version = ScannedVersion::of(Location::Table, Projection::Whole, legacy_row()).unwrap();
+        let transaction = transaction(|stores, transaction| {
+            stores.reseal(transaction, 0, &version, Row::new());
+            stores.renumber(transaction, 1, &version, Row::new());
+        });
+        let [put, moved, free] = transaction.writes() else { panic!("three") };
+        let put = put.put().unwrap();
+        let said = clauses(put.condition_expression().unwrap(), put.expression_attribute_names());
+        assert!(said.iter().any(|clause| clause.starts_with("tag-of-theirs = ")), "{said:?}");
+        assert!(said.contains(&"attribute_not_exists(seal)".to_owned()));
+        let moved = moved.delete().unwrap();
+        let names = moved.expression_attribute_names();
+        assert_eq!(clauses(moved.condition_expression().unwrap(), names), said);
+        let free = free.put().unwrap().condition_expression();
+        assert_eq!(free, Some("attribute_not_exists(#name)"));
+    }
 }
