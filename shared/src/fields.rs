@@ -1,21 +1,21 @@
 //! The fields of a request, taken one by one and by type. Errors say what a field must be and never
 //! repeat its value. (serde's messages quote their input.)
 
+mod input;
 mod lists;
 mod rules;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, Visitor};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::context::Context;
 use crate::entries::{self, Entries, Fault, MAX_FIELDS};
 use crate::error::Error;
 use crate::moment::Moment;
-use crate::secret::Secret;
 
 /// The most entries of one response.
 pub const MAX_LIMIT: u32 = 1000;
@@ -57,57 +57,6 @@ impl Fields {
         Ok(fields)
     }
 
-    /// Adds the fields of a JSON object. Errors as [`Fields::parse`].
-    pub(crate) fn add_json(&mut self, json: &str) -> Result<(), Error> {
-        let entries = entries::object(json).map_err(|fault| match fault {
-            Fault::Syntax(line, column) => Error::Malformed(
-                format!("The request is not JSON: see line {line}, column {column}.").into(),
-            ),
-            Fault::TooMany => too_many_fields(),
-            _ => Error::invalid("The request must be a JSON object."),
-        })?;
-        self.add_entries(entries)
-    }
-
-    /// Adds a field of text.
-    pub(crate) fn add_text(&mut self, name: &str, value: String) -> Result<(), Error> {
-        self.add(name.to_owned(), Field::Text(value))
-    }
-
-    /// Adds a field of a query. `field.key` is an entry of the map `field`.
-    pub(crate) fn add_query(&mut self, name: &str, value: String) -> Result<(), Error> {
-        match name.split_once('.') {
-            None => self.add_text(name, value),
-            Some((map, key)) => match self.given.get_mut(map) {
-                Some(Field::Pairs(pairs)) if pairs.len() < MAX_FIELDS => {
-                    pairs.push((key.to_owned(), value));
-                    Ok(())
-                }
-                Some(Field::Pairs(_)) => Err(too_many_fields()),
-                _ => self.add(map.to_owned(), Field::Pairs(vec![(key.to_owned(), value)])),
-            },
-        }
-    }
-
-    fn add_entries(&mut self, entries: Entries) -> Result<(), Error> {
-        entries.into_iter().try_for_each(|(name, value)| self.add(name, Field::Json(value)))
-    }
-
-    fn add(&mut self, name: String, field: Field) -> Result<(), Error> {
-        if self.given.len() == MAX_FIELDS {
-            return Err(too_many_fields());
-        }
-        match self.given.insert(name, field) {
-            None => Ok(()),
-            Some(_) => Err(Error::invalid("A field is given twice. Give each field once.")),
-        }
-    }
-
-    /// Sets the resource of the API that was called.
-    pub(crate) fn set_resource(&mut self, resource: Option<&str>) {
-        self.resource = resource.map(str::to_owned);
-    }
-
     /// Returns what is requested: by HTTP the resource that was called, because IAM policies on the
     /// API's paths decide who may call which; by direct invoke the field of this name.
     ///
@@ -124,11 +73,6 @@ impl Fields {
     #[must_use]
     pub fn is_resource(&self, name: &str) -> bool {
         self.resource.as_deref() == Some(name)
-    }
-
-    /// Sets the HTTP method.
-    pub(crate) fn set_method(&mut self, method: Option<&str>) {
-        self.method = method.map(str::to_owned);
     }
 
     /// Returns what to do: by HTTP from the method, because IAM policies on the API's paths decide who
@@ -338,44 +282,6 @@ impl Fields {
         let mut fields = Self { path, ..Self::default() };
         fields.add_entries(entries)?;
         Ok(Some(fields))
-    }
-
-    /// Takes a secret as text, from a body only: URLs are logged.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for anything else.
-    pub fn secret(&mut self, name: &'static str) -> Result<Option<Secret>, Error> {
-        let Some(text) = self.confidential(name, "must be text, in the body of the request")?
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Secret::new(text.into_bytes())))
-    }
-
-    /// Takes a secret as base64 (RFC 4648, section 4, padded), from a body only. ASCII white space is
-    /// skipped, because `base64` and `openssl` break lines.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for anything else.
-    pub fn secret_base64(&mut self, name: &'static str) -> Result<Option<Secret>, Error> {
-        let what = "must be padded base64 (RFC 4648, section 4), in the body of the request";
-        let Some(mut text) = self.confidential(name, what)? else {
-            return Ok(None);
-        };
-        text.retain(|character| !character.is_ascii_whitespace());
-        let bytes = BASE64_STANDARD.decode(&text);
-        text.zeroize();
-        bytes.map(|bytes| Some(Secret::new(bytes))).map_err(|_| self.wrong(name, what))
-    }
-
-    fn confidential(&mut self, name: &'static str, what: &str) -> Result<Option<String>, Error> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Field::Json(json)) => {
-                serde_json::from_str(&json).map(Some).map_err(|_| self.wrong(name, what))
-            }
-            Some(Field::Text(_) | Field::Pairs(_)) => Err(self.wrong(name, what)),
-        }
     }
 
     /// Checks that no field is left.

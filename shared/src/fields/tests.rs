@@ -1,5 +1,7 @@
 //! Tests of fields.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+
 use super::*;
 
 fn fields(json: &str) -> Fields {

@@ -4,12 +4,12 @@
 //! |---|---|
 //! | `action` | the three actions, and the reasons why an item is not changed |
 //! | `plan` | the trait that the actions implement: list a page, plan, apply |
-//! | `versions` | what rewrap and reseal share: their items are versions |
+//! | `version_rotation`, `versions` | what rewrap and reseal share: their items are versions |
 //! | `rewrap`, `reseal`, `pad`, `renew` | the actions |
 //! | `executor` | plans and applies the changes of one page |
 //! | `run` | begins and ends a run |
 //! | `part`, `recheck` | the two stages of a part of a run |
-//! | `checkpoint` | the progress and the marks of a part |
+//! | `checkpoint`, `tally` | the progress and the marks of a part, and its counts |
 //! | `report` | what a run has done |
 //! | `one_name` | rewraps or reseals one name at once |
 //! | `request` | the requests to the functions |
@@ -28,6 +28,8 @@ mod request;
 mod reseal;
 mod rewrap;
 mod run;
+mod tally;
+mod version_rotation;
 mod versions;
 
 pub use renew::Renew;

@@ -8,7 +8,7 @@ use crate::name::Label;
 use crate::row::{Attribute, Row};
 
 use super::item::Key;
-use super::scan::Location;
+use super::location::Location;
 use super::transaction::Transaction;
 
 /// The most failures that are written at once: a transaction has room for these and the progress.

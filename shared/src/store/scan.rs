@@ -14,48 +14,16 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use crate::aws_error::AwsError;
 use crate::error::Error;
 use crate::moment::Moment;
-use crate::name::Label;
-use crate::row::{Attribute, Row};
+use crate::row::Row;
 
-use super::condition::{Condition, Projection};
+use super::condition::Projection;
 use super::deleted::BEFORE_RESEAL;
-use super::item::{Item, Key, KeySchema, item_of, row_of, send_query, send_scan};
+use super::item::{Item, Key, KeySchema, item_of, send_query, send_scan};
 use super::ledger::{Ledger, Part};
+use super::location::Location;
+use super::scanned_version::ScannedVersion;
 use super::secrets_table::SecretsTable;
 use super::transaction::{Transaction, WriteLabel, is_about_size, item_too_large};
-
-/// Where a version is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Location {
-    /// In the table of secrets.
-    Table,
-    /// In the ledger, in the attribute `row` of an entry: deleted, and restorable.
-    Ledger,
-}
-
-impl Location {
-    /// The word for it in entries of the ledger and in cursors.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Table => "live",
-            Self::Ledger => "kept",
-        }
-    }
-
-    /// The location with this word.
-    #[must_use]
-    pub fn named(text: &str) -> Option<Self> {
-        [Self::Table, Self::Ledger].into_iter().find(|location| location.as_str() == text)
-    }
-
-    fn keys(self) -> KeySchema {
-        match self {
-            Self::Table => KeySchema::SECRETS,
-            Self::Ledger => KeySchema::LEDGER,
-        }
-    }
-}
 
 /// The attributes of a row that it takes to wrap its data key again.
 const WRAPPING: &[&str] = &["context", "hmac", "key", "name", "seal", "version"];
@@ -67,80 +35,6 @@ const HOLDS_ROW: &str = "attribute_exists(#row) AND (attribute_not_exists(#ttl) 
 /// Excludes the forms of versions before a reseal. They stay as they are, except that their data
 /// keys are wrapped again.
 const NOT_BEFORE_RESEAL: &str = " AND attribute_not_exists(#before)";
-
-/// A version as it is stored somewhere.
-#[derive(Clone, Debug)]
-pub struct ScannedVersion {
-    /// Where it is stored.
-    pub location: Location,
-    /// The name of the secret.
-    pub name: String,
-    /// Its version.
-    pub label: Label,
-    /// How much of it was read.
-    projection: Projection,
-    item: Item,
-}
-
-impl ScannedVersion {
-    pub(crate) fn of(location: Location, projection: Projection, item: Item) -> Option<Self> {
-        let name = item.get("name")?.as_s().ok()?.clone();
-        let row = match location {
-            Location::Table => &item,
-            Location::Ledger => item.get("row")?.as_m().ok()?,
-        };
-        let label = Label::stored(row.get("version")?.as_s().ok()?);
-        Some(Self { location, name, label, projection, item })
-    }
-
-    /// Returns the key of the item in its table.
-    #[must_use]
-    pub fn key(&self) -> Key {
-        let sort = self.item.get(self.location.keys().sort).and_then(|value| value.as_s().ok());
-        Key { name: self.name.clone(), version: sort.cloned().unwrap_or_default() }
-    }
-
-    /// Returns the row with its name, wherever it is stored.
-    #[must_use]
-    pub fn row(&self) -> Row {
-        let mut row = row_of(self.inner().cloned().unwrap_or_default());
-        row.insert("name".to_owned(), Attribute::Text(self.name.clone()));
-        row
-    }
-
-    /// Whether it has a seal, and with it its context.
-    #[must_use]
-    pub fn is_sealed(&self) -> bool {
-        self.inner().is_some_and(|row| row.contains_key("seal"))
-    }
-
-    fn inner(&self) -> Option<&Item> {
-        match self.location {
-            Location::Table => Some(&self.item),
-            Location::Ledger => self.item.get("row").and_then(|row| row.as_m().ok()),
-        }
-    }
-
-    /// Returns the item as it is, or was, in the table of secrets.
-    pub(crate) fn to_live_item(&self) -> Item {
-        let mut row = self.inner().cloned().unwrap_or_default();
-        row.insert("name".to_owned(), AttributeValue::S(self.name.clone()));
-        row
-    }
-
-    /// Returns when a version in the ledger can no longer be restored, if that is known.
-    pub(crate) fn until(&self) -> Option<Moment> {
-        let ttl = self.item.get("ttl")?.as_n().ok()?.parse().ok()?;
-        Moment::from_unix(ttl).filter(|_| self.location == Location::Ledger)
-    }
-
-    fn unchanged(&self) -> Condition {
-        match self.location {
-            Location::Table => Condition::live_unchanged(&self.item, self.projection),
-            Location::Ledger => Condition::entry_unchanged(&self.item, self.projection),
-        }
-    }
-}
 
 /// Both tables.
 #[derive(Clone, Copy, Debug)]
@@ -419,6 +313,7 @@ mod tests {
 
     use super::super::condition::tests::{clauses, deleted_entry, item, legacy_row};
     use super::*;
+    use crate::row::Attribute;
 
     fn transaction(fill: impl FnOnce(Stores<'_>, &mut Transaction)) -> Transaction {
         let client = Client::from_conf(Config::builder().behavior_version_latest().build());

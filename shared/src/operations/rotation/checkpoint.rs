@@ -9,11 +9,11 @@ use crate::error::Error;
 use crate::moment::Moment;
 use crate::store::item::Key;
 use crate::store::ledger::Ledger;
+use crate::store::location::Location;
 use crate::store::progress::{MAX_FAILURES, Progress, RunFailure};
-use crate::store::scan::Location;
 
 use super::super::DAY_SECONDS;
-use super::executor::Tally;
+use super::tally::Tally;
 
 /// How long a run is kept.
 pub(super) const KEPT_SECONDS: u64 = 90 * DAY_SECONDS;

@@ -8,25 +8,14 @@ use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
 use crate::backoff::Backoff;
 use crate::error::Error;
-use crate::store::progress::RunFailure;
 
 use super::action::Reason;
 use super::checkpoint::Checkpoint;
 use super::plan::{Applied, Item, Job, MAX_TRIES, Outcome, Plan, Planned, Rotation};
+use super::tally::Tally;
 
 /// How many items are planned or written at a time.
 const AT_ONCE: usize = 16;
-
-/// Counts of the items.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    /// How many were changed.
-    pub(super) changed: u64,
-    /// How many needed no change.
-    pub(super) skipped: u64,
-    /// The items that were not changed.
-    pub(super) failures: Vec<RunFailure>,
-}
 
 /// Changes some items. What an interrupted try at the same page has changed counts as changed.
 /// Returns `None` if another execution has written the checkpoint.

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::fields::Fields;
 use crate::name::Name;
 use crate::store::item::Key;
-use crate::store::scan::Location;
+use crate::store::location::Location;
 
 use super::super::Coffer;
 use super::super::errors::{for_name, not_found};
@@ -20,8 +20,8 @@ use super::checkpoint::Checkpoint;
 use super::executor::execute;
 use super::plan::Job;
 use super::report::Report;
-use super::request::{OneName, RotatedName, RotationOutput};
-use super::versions::{VersionRotation, within_requests};
+use super::request::{OneName, RotatedName, RotationFunction, RotationOutput};
+use super::version_rotation::{VersionRotation, within_requests};
 
 /// How long one call works on a name.
 const NAME_TIME: Duration = Duration::from_secs(18);
@@ -34,6 +34,10 @@ pub struct VersionsOfName<V> {
     hints: LegacyHints,
     next: Option<Cursor>,
     action: PhantomData<fn() -> V>,
+}
+
+impl<V: VersionRotation> RotationFunction for V {
+    type OneName = VersionsOfName<V>;
 }
 
 impl<V: VersionRotation> OneName for VersionsOfName<V> {

@@ -9,7 +9,9 @@ use crate::keys::Unwrapped;
 use crate::life::newest_after_rewrite;
 use crate::name::{Label, Name};
 use crate::row::{self, Attribute, Row};
-use crate::store::scan::{Location, ScannedVersion, Stores};
+use crate::store::location::Location;
+use crate::store::scan::Stores;
+use crate::store::scanned_version::ScannedVersion;
 use crate::store::secrets_table::SecretsTable;
 use crate::store::transaction::{Committed, Transaction, WriteLabel};
 

@@ -7,15 +7,15 @@ use crate::chain::Caller;
 use crate::error::Error;
 use crate::store::item::Key;
 use crate::store::ledger::Part;
+use crate::store::location::Location;
 use crate::store::progress::{Progress, RunFailure};
 use crate::store::runs::Run;
-use crate::store::scan::{Location, Stores};
+use crate::store::scan::Stores;
 
 use super::super::Coffer;
 use super::super::legacy_hints::LegacyHints;
 use super::action::{Action, Reason};
 use super::checkpoint::Checkpoint;
-use super::request::OneName;
 
 /// How often an item is read again that others keep changing.
 pub(super) const MAX_TRIES: u32 = 20;
@@ -32,8 +32,6 @@ pub trait Rotation: Sized + Send + Sync + 'static {
     type Item: Item;
     /// What an item becomes.
     type Change: Send;
-    /// The request for one name.
-    type OneName: OneName;
 
     /// Lists the next items of a part: as many as `limit` KMS requests are for.
     fn list_page<'a>(
@@ -82,6 +80,11 @@ pub trait Item: Send + Sync {
 
     /// Returns the failure to report if the item is not changed.
     fn failure(&self, reason: Reason) -> RunFailure;
+}
+
+/// Shortens a hash to a mark.
+pub(super) fn short_mark(hash: &[u8]) -> String {
+    hex::encode(hash.get(..8).unwrap_or_default())
 }
 
 /// Returns a failure that is about a whole name.

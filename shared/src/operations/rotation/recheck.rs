@@ -10,15 +10,16 @@ use crate::name::Name;
 use crate::row::{Attribute, Row};
 use crate::store::item::Key;
 use crate::store::ledger::{Ledger, Part};
+use crate::store::location::Location;
 use crate::store::runs::Run;
-use crate::store::scan::Location;
 
 use super::action::Reason;
 use super::checkpoint::Checkpoint;
-use super::executor::{Tally, execute};
+use super::executor::execute;
 use super::plan::{Job, failure_of_name};
 use super::run::CLOCK_SECONDS;
-use super::versions::{VersionRotation, within_requests};
+use super::tally::Tally;
+use super::version_rotation::{VersionRotation, within_requests};
 
 /// How many reads of the ledger there are for one page. Most entries are not moves.
 const MAX_READS: u32 = 8;

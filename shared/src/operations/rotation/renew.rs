@@ -29,11 +29,10 @@ use super::super::rotation_policy::RotationPolicy;
 use super::action::{Action, Reason};
 use super::checkpoint::Checkpoint;
 use super::plan::{
-    Applied, Item, ItemPage, Job, Outcome, Plan, Planned, Rotation, failure_of_name,
+    Applied, Item, ItemPage, Job, Outcome, Plan, Planned, Rotation, failure_of_name, short_mark,
 };
-use super::request::{OneName, RenewedName, RotationOutput};
+use super::request::{OneName, RenewedName, RotationFunction, RotationOutput};
 use super::rewrap::sealed_context;
-use super::versions::short_mark;
 
 /// The action renew.
 #[derive(Debug)]
@@ -53,7 +52,6 @@ impl Rotation for Renew {
 
     type Item = PolicyEntry;
     type Change = NewVersion;
-    type OneName = RenewName;
 
     fn list_page<'a>(
         job: &'a Job<'a>,
@@ -216,6 +214,10 @@ async fn renew(
         Err(Error::Renewed | Error::NotFound(_)) => Ok(Outcome::Skipped),
         Err(error) => Err(error),
     }
+}
+
+impl RotationFunction for Renew {
+    type OneName = RenewName;
 }
 
 /// A request to renew one name at once, whether its policy is due or not.

@@ -6,15 +6,15 @@ use crate::error::Error;
 use crate::moment::Moment;
 use crate::name::Label;
 use crate::store::item::Key;
+use crate::store::location::Location;
 use crate::store::progress::{FAILURE, Progress, RunFailure};
 use crate::store::runs::Run;
-use crate::store::scan::Location;
 
 use super::super::Coffer;
 use super::super::errors::invalid_next;
 use super::action::Action;
 use super::checkpoint::KEPT_SECONDS;
-use super::executor::Tally;
+use super::tally::Tally;
 
 /// The most failures in the output of an execution, which has at most 256 KiB.
 pub(super) const MAX_FAILURES_AT_END: u32 = 50;

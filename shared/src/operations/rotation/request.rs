@@ -24,7 +24,7 @@ use super::run::{ExecutionId, RunOptions, RunStart, RunStarted};
 const MAX_SECONDS: u64 = 600;
 
 /// A request to rewrap, reseal or renew.
-pub enum RotationRequest<R: Rotation> {
+pub enum RotationRequest<R: RotationFunction> {
     /// One name, at once.
     Name(R::OneName),
     /// A step of a run, requested by the state machine.
@@ -40,6 +40,12 @@ pub enum RunStep {
     Part(PartStep),
     /// Ends the run.
     End,
+}
+
+/// An action with its request for one name.
+pub trait RotationFunction: Rotation {
+    /// The request for one name.
+    type OneName: OneName;
 }
 
 /// A request about one name.
@@ -115,7 +121,7 @@ impl RenewedName {
     }
 }
 
-impl<R: Rotation> Operation for RotationRequest<R> {
+impl<R: RotationFunction> Operation for RotationRequest<R> {
     const NAME: &'static str = R::ACTION.as_str();
 
     type Output = RotationOutput;

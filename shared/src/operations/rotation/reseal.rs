@@ -17,14 +17,14 @@ use crate::name::{Name, Revision};
 use crate::row::{self, Attribute, Row};
 use crate::secret::DataKey;
 use crate::store::condition::Projection;
-use crate::store::scan::ScannedVersion;
+use crate::store::scanned_version::ScannedVersion;
 
 use super::super::LegacyItems;
 use super::super::errors::unless_reserved;
 use super::action::{Action, Reason};
 use super::pad;
 use super::plan::{Applied, FailedContexts, Job, Plan, Planned};
-use super::versions::VersionRotation;
+use super::version_rotation::VersionRotation;
 pub(super) use earlier_form::earlier_form;
 
 /// The action reseal.

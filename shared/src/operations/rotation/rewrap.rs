@@ -12,11 +12,11 @@ use crate::error::Error;
 use crate::keys::Rewrapped;
 use crate::row::Row;
 use crate::store::condition::Projection;
-use crate::store::scan::ScannedVersion;
+use crate::store::scanned_version::ScannedVersion;
 
 use super::action::{Action, Reason};
 use super::plan::{Applied, FailedContexts, Job, Outcome, Plan, Planned};
-use super::versions::VersionRotation;
+use super::version_rotation::VersionRotation;
 
 /// The action rewrap.
 #[derive(Debug)]

@@ -1,61 +1,27 @@
-//! What rewrap and reseal share: their items are versions, in the table of secrets and in the
-//! ledger.
+//! How rewrap and reseal list, mark and check again their versions.
 
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::chain::EventKind;
 use crate::digest;
 use crate::envelope::wrapped_key;
 use crate::error::Error;
 use crate::row::{Attribute, Row};
-use crate::store::condition::Projection;
 use crate::store::item::Key;
 use crate::store::ledger::Part;
+use crate::store::location::Location;
 use crate::store::progress::{Progress, RunFailure};
 use crate::store::runs::Run;
-use crate::store::scan::{Location, ScannedVersion};
+use crate::store::scanned_version::ScannedVersion;
 
-use super::super::legacy_hints::LegacyHints;
 use super::action::{Action, Reason};
 use super::checkpoint::Checkpoint;
-use super::one_name::VersionsOfName;
-use super::plan::{Applied, Item, ItemPage, Job, Plan, Planned, Rotation};
+use super::plan::{Applied, Item, ItemPage, Job, Plan, Planned, Rotation, short_mark};
 use super::recheck::recheck;
+use super::version_rotation::{VersionRotation, within_requests};
 
 /// How many reads there are for one page. Most entries of the ledger do not hold a version.
 const MAX_READS: u32 = 8;
-
-/// An action whose items are versions.
-pub trait VersionRotation: Sized + Send + Sync + 'static {
-    /// The action.
-    const ACTION: Action;
-    /// How much of each version is read.
-    const PROJECTION: Projection;
-    /// The events that may move a version past a part that is done.
-    const MOVED_BY: &'static [EventKind];
-
-    /// What a version becomes.
-    type Change: Send;
-
-    /// Plans the change of a version.
-    fn plan<'a>(
-        job: &'a Job<'a>,
-        version: &'a ScannedVersion,
-    ) -> BoxFuture<'a, Result<Plan<Self::Change>, Error>>;
-
-    /// Returns the row and the wrapped key of a version after a change.
-    fn changed<'a>(
-        version: &ScannedVersion,
-        change: &'a Self::Change,
-    ) -> (std::borrow::Cow<'a, Row>, Vec<u8>);
-
-    /// Applies the changes of one name.
-    fn apply<'a>(
-        job: &'a Job<'a>,
-        changes: Vec<Planned<Self>>,
-    ) -> BoxFuture<'a, Result<Vec<Applied<Self>>, Error>>;
-}
 
 impl<V: VersionRotation> Rotation for V {
     const ACTION: Action = V::ACTION;
@@ -63,7 +29,6 @@ impl<V: VersionRotation> Rotation for V {
 
     type Item = ScannedVersion;
     type Change = V::Change;
-    type OneName = VersionsOfName<V>;
 
     /// Lists the next versions of a part. Each read of the ledger that finds few versions passes
     /// over twice as many entries as the one before.
@@ -161,40 +126,13 @@ fn mark(version: &ScannedVersion, row: &Row, wrapped: &[u8]) -> String {
     short_mark(&hash)
 }
 
-pub(super) fn short_mark(hash: &[u8]) -> String {
-    hex::encode(hash.get(..8).unwrap_or_default())
-}
-
-/// Returns the first versions that can be tried with this many KMS requests, at least one, and where
-/// the next ones begin. A legacy row may take a request for each context.
-pub(super) fn within_requests(
-    hints: &LegacyHints,
-    mut versions: Vec<ScannedVersion>,
-    next: Option<Key>,
-    requests: i32,
-) -> (Vec<ScannedVersion>, Option<Key>) {
-    let mut left = usize::try_from(requests).unwrap_or(1);
-    let fits = |version: &&ScannedVersion| {
-        let tries = if version.is_sealed() { 1 } else { hints.contexts(&version.name).len() };
-        let fits = tries <= left;
-        left = left.saturating_sub(tries);
-        fits
-    };
-    let count = versions.iter().take_while(fits).count().max(1);
-    if count >= versions.len() {
-        return (versions, next);
-    }
-    versions.truncate(count);
-    let last = versions.last().map(ScannedVersion::key);
-    (versions, last)
-}
-
 #[cfg(test)]
 mod tests {
     use aws_sdk_dynamodb::types::AttributeValue;
 
     use super::super::reseal::Reseal;
     use super::*;
+    use crate::store::condition::Projection;
     use crate::store::item::Item;
 
     /// A row as it was read, by its version and its seal.

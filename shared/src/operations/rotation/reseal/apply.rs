@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::life::newest_after_rewrite;
 use crate::name::Name;
 use crate::row::Attribute;
-use crate::store::scan::{Location, Stores};
+use crate::store::location::Location;
+use crate::store::scan::Stores;
 use crate::store::transaction::{Committed, Transaction, WriteLabel};
 
 use super::super::action::Reason;

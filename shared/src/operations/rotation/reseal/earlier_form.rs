@@ -5,7 +5,7 @@ use crate::name::Label;
 use crate::row::{Attribute, Row};
 use crate::store::deleted::before_reseal_entry;
 use crate::store::item::Item;
-use crate::store::scan::ScannedVersion;
+use crate::store::scanned_version::ScannedVersion;
 
 use super::super::super::DAY_SECONDS;
 use super::super::super::delete::Recovery;
@@ -40,7 +40,7 @@ pub(super) mod tests {
     use super::*;
     use crate::store::condition::Projection;
     use crate::store::item::Item;
-    use crate::store::scan::Location;
+    use crate::store::location::Location;
 
     fn text(text: &str) -> AttributeValue {
         AttributeValue::S(text.to_owned())
