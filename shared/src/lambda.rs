@@ -65,7 +65,8 @@ async fn handle<O: Operation>(
         Ok(operation) => {
             name = operation.name().cloned();
             let writes = operation.writes();
-            let apply = operation.apply(coffer, &caller);
+            // Boxed: the compiler cannot lay out all calls of an operation as one value.
+            let apply = Box::pin(operation.apply(coffer, &caller));
             let answer = async { apply.await.and_then(O::respond) };
             within(context.deadline(), writes, answer).await
         }

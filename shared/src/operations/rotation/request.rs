@@ -160,7 +160,7 @@ impl<R: RotationFunction> Operation for RotationRequest<R> {
         match self {
             Self::Name(one) => one.apply(coffer, caller).await,
             Self::Step(execution, RunStep::Begin(start)) => {
-                let started = coffer.begin_run::<R>(&execution, &start).await?;
+                let started = Box::pin(coffer.begin_run::<R>(&execution, &start)).await?;
                 Ok(RotationOutput::Started(started))
             }
             Self::Step(execution, RunStep::Part(step)) => {
@@ -169,7 +169,7 @@ impl<R: RotationFunction> Operation for RotationRequest<R> {
                 Ok(RotationOutput::Part(status))
             }
             Self::Step(execution, RunStep::End) => {
-                let report = coffer.end_run::<R>(&execution).await?;
+                let report = Box::pin(coffer.end_run::<R>(&execution)).await?;
                 Ok(RotationOutput::Ended(Box::new(report)))
             }
         }
