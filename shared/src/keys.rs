@@ -40,7 +40,7 @@ const REENCRYPT: &str = "kms:ReEncryptFrom or kms:ReEncryptTo (kms:ReEncrypt)";
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rewrapped {
     /// The same data key, wrapped by the stack's key.
-    Anew(Vec<u8>),
+    Changed(Vec<u8>),
     /// No change: it is wrapped by the stack's key and its newest key material.
     Current,
     /// KMS refuses the pair of wrapped key and context: one of the two was changed.
@@ -150,7 +150,7 @@ impl Keys {
                 Ok(Unwrapped::Foreign) => {}
                 Ok(unwrapped) => {
                     if let Unwrapped::Key(key) = &unwrapped {
-                        self.cache.keep(id, key);
+                        self.cache.insert(id, key);
                     }
                     return Ok(unwrapped);
                 }
@@ -248,8 +248,8 @@ impl Keys {
         if same_key && output.source_key_material_id == output.destination_key_material_id {
             return Ok(Rewrapped::Current);
         }
-        let anew = output.ciphertext_blob.map(Blob::into_inner).map(Rewrapped::Anew);
-        anew.ok_or_else(|| Error::Unavailable {
+        let wrapped = output.ciphertext_blob.map(Blob::into_inner).map(Rewrapped::Changed);
+        wrapped.ok_or_else(|| Error::Unavailable {
             message: "KMS returned no wrapped key. Try again.".into(),
             source: "kms:ReEncrypt returned no ciphertext".into(),
         })

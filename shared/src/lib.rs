@@ -9,21 +9,21 @@
 //!                                                                -> SecretsTable, Ledger (DynamoDB)
 //! ```
 //!
-//! Dependencies point down this table only:
+//! A module depends only on modules of its own row or of a row below (a test checks this):
 //!
 //! | module | what it does | what it must not know |
 //! |---|---|---|
 //! | [`lambda`] | settings, clients, log, the runtime's loop | crypto, the layout of tables |
 //! | [`operations`] | one module per operation: parse, apply, respond | Lambda, HTTP |
-//! | [`document`], [`event`], [`fields`], [`cursor`] | requests and responses | crypto, DynamoDB |
+//! | [`document`], [`event`], [`fields`], [`cursor`] | requests and responses | crypto, KMS, queries |
 //! | [`store`] | the table of secrets and the ledger | KMS, plaintext |
 //! | [`keys`] | data keys from KMS | DynamoDB, the layout of a ciphertext |
 //! | [`rate_limit`], [`backoff`] | the time between two calls, and between two tries | what is called |
 //! | [`aws_error`] | the errors of AWS calls | what was requested |
 //! | [`opened_secret`], [`description`] | what is known about a version, with and without its value | AWS |
 //! | [`chain`], [`life`] | the events of a name, and since when it lives; pure functions | AWS, async |
-//! | [`envelope`], [`row`] | rows, sealed and opened; pure functions | AWS, async, tables |
-//! | [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`], [`template`], [`digest`] | the vocabulary: values that are valid once created | AWS, async |
+//! | [`envelope`] | the sealing and opening of rows; pure functions | AWS, async, tables |
+//! | [`row`], [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`], [`template`], [`digest`] | the vocabulary: values that are valid once created | AWS, async |
 //! | [`error`] | the one error, and its code and status | everything else |
 //!
 //! The functions, one binary each, call [`lambda::run`] with an [`operations::Operation`].

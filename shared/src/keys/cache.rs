@@ -15,18 +15,18 @@ use crate::secret::DataKey;
 /// function runs no timers.
 #[derive(Debug)]
 pub(super) struct Cache {
-    keep: Duration,
-    keys: Mutex<LruCache<Id, Kept>>,
+    time_to_live: Duration,
+    keys: Mutex<LruCache<Id, Entry>>,
 }
 
 pub(super) type Id = [u8; 32];
-type Kept = (Instant, Arc<DataKey>);
+type Entry = (Instant, Arc<DataKey>);
 
 impl Cache {
     const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
-    pub(super) fn new(keep: Duration) -> Self {
-        Self { keep, keys: Mutex::new(LruCache::new(Self::CAPACITY)) }
+    pub(super) fn new(time_to_live: Duration) -> Self {
+        Self { time_to_live, keys: Mutex::new(LruCache::new(Self::CAPACITY)) }
     }
 
     /// Returns SHA-256 over wrapped key and context, each part with its length.
@@ -36,23 +36,23 @@ impl Cache {
     }
 
     pub(super) fn get(&self, id: &Id) -> Option<Arc<DataKey>> {
-        if self.keep.is_zero() {
+        if self.time_to_live.is_zero() {
             return None;
         }
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let old: Vec<_> = keys
+        let expired: Vec<_> = keys
             .iter()
-            .filter(|(_, (since, _))| since.elapsed() >= self.keep)
+            .filter(|(_, (since, _))| since.elapsed() >= self.time_to_live)
             .map(|(id, _)| *id)
             .collect();
-        for id in &old {
+        for id in &expired {
             keys.pop(id);
         }
         keys.get(id).map(|(_, key)| Arc::clone(key))
     }
 
-    pub(super) fn keep(&self, id: Id, key: &Arc<DataKey>) {
-        if !self.keep.is_zero() {
+    pub(super) fn insert(&self, id: Id, key: &Arc<DataKey>) {
+        if !self.time_to_live.is_zero() {
             let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
             keys.put(id, (Instant::now(), Arc::clone(key)));
         }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_cached_key_is_returned_for_its_own_context_only() {
         let cache = Cache::new(Duration::from_mins(1));
-        cache.keep(Cache::id(b"wrapped", &context(&[("a", "bc")])), &key());
+        cache.insert(Cache::id(b"wrapped", &context(&[("a", "bc")])), &key());
         assert!(cache.get(&Cache::id(b"wrapped", &context(&[("a", "bc")]))).is_some());
         assert!(cache.get(&Cache::id(b"wrapped", &context(&[("ab", "c")]))).is_none());
         assert!(cache.get(&Cache::id(b"wrapped", &context(&[]))).is_none());
@@ -86,10 +86,10 @@ mod tests {
 
     #[test]
     fn nothing_is_cached_if_the_cache_is_off_and_nothing_longer_than_configured() {
-        for keep in [Duration::ZERO, Duration::from_nanos(1)] {
-            let cache = Cache::new(keep);
+        for time_to_live in [Duration::ZERO, Duration::from_nanos(1)] {
+            let cache = Cache::new(time_to_live);
             let key = key();
-            cache.keep([0; 32], &key);
+            cache.insert([0; 32], &key);
             assert!(cache.get(&[0; 32]).is_none());
             assert_eq!(Arc::strong_count(&key), 1, "dropped, so wiped");
         }

@@ -76,7 +76,7 @@ async fn plan(job: &Job<'_>, version: &ScannedVersion) -> Result<Plan<Vec<u8>>, 
     let mut failed = FailedContexts::default();
     for context in contexts {
         match job.coffer.keys()?.rewrap(&wrapped, &context).await {
-            Ok(Rewrapped::Anew(wrapped)) => return Ok(Plan::Change(wrapped)),
+            Ok(Rewrapped::Changed(wrapped)) => return Ok(Plan::Change(wrapped)),
             Ok(Rewrapped::Current) => return Ok(Plan::Skip),
             Ok(Rewrapped::Foreign) => return Ok(Plan::Fail(Reason::Foreign)),
             Ok(Rewrapped::Refused) => failed.refused = true,
