@@ -154,7 +154,8 @@ impl Coffer {
     }
 }
 
-fn missing_setting(variable: &str) -> Error {
+/// The error for an environment variable that is not set.
+pub(crate) fn missing_setting(variable: &str) -> Error {
     Error::Unavailable {
         message: "A setting of the function is missing. Ask the stack's operator: the function's \
                   log names it."

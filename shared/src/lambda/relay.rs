@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::event::{FunctionError, Origin, Received, Reply};
 use crate::fields::Fields;
 use crate::name::Name;
+use crate::operations::missing_setting;
 
 use super::clients::sdk_config;
 use super::settings::Settings;
@@ -26,7 +27,7 @@ pub trait Relay {
     /// The name of the function, for the log.
     const NAME: &'static str;
 
-    /// Reads which function does the operation, and which secret it is about.
+    /// Reads the action, whose function does the operation, and the secret that it is about.
     ///
     /// # Errors
     /// [`Error::Invalid`].
@@ -63,10 +64,9 @@ impl Functions {
         Self { client: Client::from_conf(config), functions: settings.functions }
     }
 
-    async fn pass(&self, function: &str, origin: Origin, event: &str) -> Passed {
-        let answer = self.invoke(function, event).await;
-        match answer {
-            Ok(Ok(answer)) => (Ok(answer.into()), "OK".to_owned(), None),
+    async fn relay(&self, action: &str, origin: Origin, event: &str) -> Relayed {
+        match self.invoke(action, event).await {
+            Ok(Ok(response)) => (Ok(response.into()), "OK".to_owned(), None),
             Ok(Err((code, message))) => {
                 (Err(FunctionError::passed(code.clone(), message)), code, None)
             }
@@ -78,36 +78,29 @@ impl Functions {
         }
     }
 
-    /// Invokes a function. Returns its response, or the code and message of a function error of Coffer.
+    /// Invokes the function of an action. Returns its response, or the code and message of a function
+    /// error of Coffer.
     async fn invoke(
         &self,
-        verb: &str,
+        action: &str,
         event: &str,
     ) -> Result<Result<Box<RawValue>, (String, String)>, Error> {
-        let found = self.functions.iter().find(|(name, _)| name == verb);
-        let (_, function) = found.ok_or_else(|| Error::Unavailable {
-            message:
-                "A setting of the function is missing. Ask the stack's operator: the function's \
-                      log names it."
-                    .into(),
-            source: format!(
-                "COFFER_{}_FUNCTION is not set: deploy the template",
-                verb.to_uppercase()
-            )
-            .into(),
+        let found = self.functions.iter().find(|(name, _)| name == action);
+        let (_, function) = found.ok_or_else(|| {
+            missing_setting(&format!("COFFER_{}_FUNCTION", action.to_uppercase()))
         })?;
         let request = self.client.invoke().function_name(function).payload(Blob::new(event));
-        let answer = Box::pin(request.send())
+        let output = Box::pin(request.send())
             .await
             .map_err(|error| AwsError::of("lambda:InvokeFunction", function, &error))
-            .map_err(|failure| {
-                if failure.is_certain() { failure.into() } else { no_response(Box::new(failure)) }
+            .map_err(|error| {
+                if error.is_certain() { error.into() } else { no_response(Box::new(error)) }
             })?;
-        let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
+        let payload = output.payload.map(Blob::into_inner).unwrap_or_default();
         let payload =
             String::from_utf8(payload).ok().and_then(|json| RawValue::from_string(json).ok());
         let Some(payload) = payload else { return Err(broken(function, "not JSON")) };
-        if answer.function_error.is_none() {
+        if output.function_error.is_none() {
             return Ok(Ok(payload));
         }
         let failure: FunctionFailure = serde_json::from_str(payload.get()).unwrap_or_default();
@@ -120,7 +113,7 @@ impl Functions {
 }
 
 /// A response to return, its code, and the detail for the operator.
-type Passed = (Result<Reply, FunctionError>, String, Option<String>);
+type Relayed = (Result<Reply, FunctionError>, String, Option<String>);
 
 #[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -154,8 +147,8 @@ async fn handle<R: Relay>(
     let Received { origin, fields, .. } = Received::read(payload);
     let parsed = fields.and_then(|mut fields| R::parse(&mut fields));
     let name = parsed.as_ref().ok().map(|(_, name)| name.clone());
-    let (answer, code, detail) = match parsed {
-        Ok((verb, _)) => functions.pass(verb, origin, &text).await,
+    let (reply, code, detail) = match parsed {
+        Ok((action, _)) => functions.relay(action, origin, &text).await,
         Err(error) => {
             let code = error.code().name.to_owned();
             (origin.reply(Err(error)), code, None)
@@ -170,5 +163,5 @@ async fn handle<R: Relay>(
     } else {
         tracing::info!(operation = R::NAME, request_id, name, code, milliseconds);
     }
-    answer
+    reply
 }
