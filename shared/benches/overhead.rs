@@ -1,7 +1,7 @@
-//! What Coffer adds to what it cannot do without, as ratios of medians from one run.
+//! The overhead of Coffer over the calls that it needs, as ratios of medians from one run.
 //!
-//! `open` and `seal` are held against bare AES-256-CTR and HMAC-SHA256 over the same bytes. With the
-//! environment of a stack (`source .local/env`), a whole get is held against its bare Query and
+//! `open` and `seal` are compared with bare AES-256-CTR and HMAC-SHA256 over the same bytes. With the
+//! environment of a stack (`source .local/env`), a whole get is compared with its bare Query and
 //! Decrypt, made with the same SDK in the same process.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and may panic")]
@@ -16,16 +16,17 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::primitives::Blob;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use coffer::chain::Caller;
-use coffer::coffer::get::Which;
-use coffer::coffer::put::{Put, Value};
-use coffer::coffer::{Coffer, Legacy, Policy};
 use coffer::context::Context;
 use coffer::envelope::{Envelope, seal};
 use coffer::keys::Keys;
 use coffer::name::Stage;
+use coffer::operations::get::{GetOne, VersionSelector};
+use coffer::operations::put::{NewVersion, Put, PutOutput, Value};
+use coffer::operations::{Coffer, LegacyItems, Operation, StackOptions};
 use coffer::row::{Attribute, Row};
 use coffer::secret::{DataKey, Secret};
-use coffer::store::Store;
+use coffer::store::ledger::Ledger;
+use coffer::store::secrets_table::SecretsTable;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -88,7 +89,7 @@ fn pure(size: usize) {
     report(&format!("open, {size} bytes"), &mut opens, &mut decrypts);
 }
 
-/// The least that credstash's format allows: one pass of AES-CTR, one of HMAC, one of base64.
+/// The minimum of credstash's format: one pass of AES-CTR, one of HMAC, one of base64.
 fn bare(mut bytes: Vec<u8>) -> (String, Vec<u8>) {
     let key = bytes_of_key();
     let (encryption, authentication) = key.split_at(32);
@@ -109,32 +110,39 @@ async fn whole(table: String, ledger: String, key_arn: String) {
     let dynamodb = aws_sdk_dynamodb::Client::new(&config);
     let kms = aws_sdk_kms::Client::new(&config);
     let keys = Keys::new(kms.clone(), key_arn.clone(), Vec::new(), Duration::ZERO);
-    let store = Store::new(dynamodb.clone(), table.clone(), Some(ledger));
-    let policy = Policy {
-        legacy: Legacy::Refuse,
+    let table_client = SecretsTable::new(dynamodb.clone(), table.clone());
+    let ledger = Ledger::new(dynamodb.clone(), ledger);
+    let options = StackOptions {
+        legacy_items: LegacyItems::Refuse,
         forced_delete: false,
         history_days: None,
         notice_days: 0,
         kms_requests_per_second: 1,
     };
-    let coffer = Coffer::new(Some(keys), Some(store), policy);
-    let (name, context) = ("bench".parse().unwrap(), Context::default());
-    let put = Put {
-        name,
+    let coffer = Coffer::new(Some(keys), Some(table_client), Some(ledger), options);
+    let version = NewVersion {
+        name: "bench".parse().unwrap(),
         value: Value::Given(Secret::new(vec![b's'; 64])),
-        context: context.clone(),
+        context: Context::default(),
         comment: None,
         expiry: None,
         version: None,
     };
     let caller = Caller { who: "bench".to_owned(), request_id: "bench".to_owned() };
-    let name = coffer.put(vec![put], None, &caller).await.unwrap().remove(0).name;
-    let current = Which::Stage(Stage::Current);
+    let put = Put { versions: vec![version], prefix: None, token: None };
+    let PutOutput::One(stored) = put.apply(&coffer, &caller).await.unwrap() else { return };
+    let name = stored.name;
+    let get = || GetOne {
+        name: name.clone(),
+        selector: VersionSelector::Stage(Stage::Current),
+        context: Context::default(),
+        bare: false,
+    };
     let (mut gets, mut calls) = (vec![], vec![]);
-    // In turn, so that a slow moment strikes both.
+    // In turn, so that a slow moment affects both.
     for _ in 0..RUNS {
         let began = Instant::now();
-        black_box(coffer.get(&name, &current, &context).await.unwrap());
+        black_box(get().apply(&coffer).await.unwrap());
         gets.push(began.elapsed());
 
         let began = Instant::now();

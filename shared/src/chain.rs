@@ -27,7 +27,7 @@ use crate::name::Label;
 use crate::row::{Attribute, Identity, Row, canonical};
 
 pub use check::{Broken, Check, Fault};
-pub use head::Tail;
+pub use head::ChainHead;
 
 mod check;
 #[cfg(test)]
@@ -51,7 +51,7 @@ pub struct Caller {
 
 /// The operation that an event records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum EventKind {
     /// Put versions.
     Put,
     /// Moved versions to the ledger, or removed them for good.
@@ -68,7 +68,7 @@ pub enum Act {
     Cancel,
 }
 
-impl Act {
+impl EventKind {
     /// Returns the operation as the ledger stores it and responses show it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -118,9 +118,9 @@ impl State {
 
 /// A change that the next event records.
 #[derive(Debug)]
-pub struct Change {
+pub struct NewEvent {
     /// The operation.
-    pub act: Act,
+    pub kind: EventKind,
     /// The versions that it changes.
     pub versions: Vec<Label>,
     /// Whether the versions are removed for good.

@@ -7,7 +7,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
 use crate::error::Error;
 use crate::name::{Label, Name};
-use crate::store::Key;
+use crate::store::item::Key;
 
 /// The key of the last row that the caller has seen, opaque to callers. It never names a row that
 /// was not listed. A forged cursor only changes where the listing continues.

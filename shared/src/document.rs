@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use crate::coffer::get::Got;
 use crate::error::Error;
 use crate::event::Answer;
 use crate::name::Prefix;
+use crate::opened_secret::OpenedSecret;
 use crate::secret::Secret;
 
 /// The format of a document.
@@ -64,7 +64,11 @@ impl Format {
     ///
     /// # Errors
     /// [`Error::Several`] with the names of the secrets that the format cannot hold.
-    pub fn write(self, secrets: &[Got], variables: Variables<'_>) -> Result<Answer, Error> {
+    pub fn write(
+        self,
+        secrets: &[OpenedSecret],
+        variables: Variables<'_>,
+    ) -> Result<Answer, Error> {
         let binary = secrets.iter().filter(|got| got.secret.text().is_none());
         let binary: Vec<_> = binary.map(|got| got.description.name.clone()).collect();
         if !binary.is_empty() {

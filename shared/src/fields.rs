@@ -1,42 +1,45 @@
-//! The fields of a request, taken one by one and by type. Errors name the field and what it must
-//! be, never what it was: serde's own messages quote their input.
+//! The fields of a request, taken one by one and by type. Errors say what a field must be and never
+//! repeat its value. (serde's messages quote their input.)
+
+mod input;
+mod lists;
+mod rules;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, Visitor};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::coffer::Coffer;
-use crate::coffer::hint::{Hint, Hints, Whose};
 use crate::context::Context;
-use crate::entries::{self, Entries, Fault, MAX_FIELDS, MAX_FIELDS_OF_EACH};
+use crate::entries::{self, Entries, Fault, MAX_FIELDS};
 use crate::error::Error;
-use crate::generate::{Class, Rules};
 use crate::moment::Moment;
-use crate::name::Name;
-use crate::secret::Secret;
-use crate::template::Template;
 
-/// The fields of one request, wherever they came from.
+/// The most entries of one response.
+pub const MAX_LIMIT: u32 = 1000;
+/// The entries of one response if the request has no `limit`.
+pub const DEFAULT_LIMIT: u32 = 100;
+
+/// The fields of one request.
 #[derive(Default)]
 pub struct Fields {
     given: BTreeMap<String, Field>,
-    /// What this object is called in messages: empty, or `generate.`.
+    /// The prefix of field names in messages: empty, or `generate.` for example.
     path: &'static str,
-    /// What was asked for, to tell what there is to give.
+    /// The fields that were taken or looked for, to list the allowed fields.
     known: Vec<&'static str>,
-    /// The resource of the API that was called.
+    /// The resource of the API that was called: the first segment of its path.
     resource: Option<String>,
-    /// The method that it was called with.
+    /// The HTTP method.
     method: Option<String>,
 }
 
 enum Field {
-    /// From a JSON object: JSON, wiped when dropped, for any field may hold a secret.
+    /// From a JSON object. It is wiped when dropped, because any field may hold a secret.
     Json(Zeroizing<String>),
-    /// From a path or a query, where everything is text.
+    /// From a path or a query.
     Text(String),
     /// From a query, as `field.key=value`.
     Pairs(Vec<(String, String)>),
@@ -46,70 +49,19 @@ impl Fields {
     /// Reads a JSON object.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for what is no JSON, [`Error::Invalid`] for what is no object or has a
-    /// field twice.
-    pub(crate) fn parse(json: &str) -> Result<Self, Error> {
+    /// [`Error::Malformed`] for invalid JSON, [`Error::Invalid`] for anything but an object, or a field
+    /// given twice.
+    pub fn parse(json: &str) -> Result<Self, Error> {
         let mut fields = Self::default();
         fields.add_json(json)?;
         Ok(fields)
     }
 
-    /// Adds the fields of a JSON object. Errors as [`Fields::parse`].
-    pub(crate) fn add_json(&mut self, json: &str) -> Result<(), Error> {
-        let entries = entries::object(json).map_err(|fault| match fault {
-            Fault::Syntax(line, column) => Error::Malformed(
-                format!("The request is not JSON: see line {line}, column {column}.").into(),
-            ),
-            Fault::TooMany => too_many_fields(),
-            _ => Error::invalid("The request is a JSON object."),
-        })?;
-        self.add_entries(entries)
-    }
-
-    /// Adds a field of text.
-    pub(crate) fn add_text(&mut self, name: &str, value: String) -> Result<(), Error> {
-        self.add(name.to_owned(), Field::Text(value))
-    }
-
-    /// Adds a field of a query. `field.key` is an entry of the map `field`.
-    pub(crate) fn add_query(&mut self, name: &str, value: String) -> Result<(), Error> {
-        match name.split_once('.') {
-            None => self.add_text(name, value),
-            Some((map, key)) => match self.given.get_mut(map) {
-                Some(Field::Pairs(pairs)) if pairs.len() < MAX_FIELDS => {
-                    pairs.push((key.to_owned(), value));
-                    Ok(())
-                }
-                Some(Field::Pairs(_)) => Err(too_many_fields()),
-                _ => self.add(map.to_owned(), Field::Pairs(vec![(key.to_owned(), value)])),
-            },
-        }
-    }
-
-    fn add_entries(&mut self, entries: Entries) -> Result<(), Error> {
-        entries.into_iter().try_for_each(|(name, value)| self.add(name, Field::Json(value)))
-    }
-
-    fn add(&mut self, name: String, field: Field) -> Result<(), Error> {
-        if self.given.len() == MAX_FIELDS {
-            return Err(too_many_fields());
-        }
-        match self.given.insert(name, field) {
-            None => Ok(()),
-            Some(_) => Err(Error::invalid("A field is given twice. Give each field once.")),
-        }
-    }
-
-    /// Notes which resource of the API was called: the first segment of its path.
-    pub(crate) fn set_resource(&mut self, resource: Option<&str>) {
-        self.resource = resource.map(str::to_owned);
-    }
-
-    /// What is asked for: over HTTP the resource that was called, for policies on the API's paths
-    /// decide who may call which; directly, the field of this name.
+    /// Returns what is requested: by HTTP the resource that was called, because IAM policies on the
+    /// API's paths decide who may call which; by direct invoke the field of this name.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is no text.
+    /// [`Error::Invalid`] for anything but text.
     pub fn resource(&mut self, name: &'static str) -> Result<Option<String>, Error> {
         match self.resource.take() {
             Some(resource) => Ok(Some(resource)),
@@ -117,22 +69,17 @@ impl Fields {
         }
     }
 
-    /// Whether this resource of the API was called; never for a direct invoke.
+    /// Whether this resource of the API was called. Always false for a direct invoke.
     #[must_use]
     pub fn is_resource(&self, name: &str) -> bool {
         self.resource.as_deref() == Some(name)
     }
 
-    /// Notes which method of the API was called.
-    pub(crate) fn set_method(&mut self, method: Option<&str>) {
-        self.method = method.map(str::to_owned);
-    }
-
-    /// What is to be done: over HTTP by the method that was called, for policies on the API's
-    /// paths decide who may call which; directly, by the field of this name.
+    /// Returns what to do: by HTTP from the method, because IAM policies on the API's paths decide who
+    /// may call which; by direct invoke from the field of this name.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is no text.
+    /// [`Error::Invalid`] for anything but text.
     pub fn verb(
         &mut self,
         name: &'static str,
@@ -153,10 +100,10 @@ impl Fields {
         self.given.contains_key(name)
     }
 
-    /// Text that something is made of: a name, a stage, a cursor.
+    /// Takes a text and parses it: a name, a stage, a cursor.
     ///
     /// # Errors
-    /// [`Error::Invalid`], or what the type says of the text.
+    /// [`Error::Invalid`] for anything but text, or the error of the type.
     pub fn parsed<T: std::str::FromStr<Err = Error>>(
         &mut self,
         name: &'static str,
@@ -164,10 +111,10 @@ impl Fields {
         self.text(name)?.map(|text| text.parse()).transpose()
     }
 
-    /// As [`Fields::parsed`], for a field that must be there.
+    /// Takes a required text and parses it.
     ///
     /// # Errors
-    /// As [`Fields::parsed`], and [`Error::Invalid`] where it is missing.
+    /// As [`Fields::parsed`], and [`Error::Invalid`] if it is missing.
     pub fn required<T: std::str::FromStr<Err = Error>>(
         &mut self,
         name: &'static str,
@@ -175,15 +122,15 @@ impl Fields {
         self.required_text(name)?.parse()
     }
 
-    /// As [`Fields::text`], for a field that must be there.
+    /// Takes a required text.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for any other type, or where it is missing.
+    /// [`Error::Invalid`] for any other type, or if it is missing.
     pub fn required_text(&mut self, name: &'static str) -> Result<String, Error> {
         self.text(name)?.ok_or_else(|| self.wrong(name, "is required"))
     }
 
-    /// Text.
+    /// Takes a text.
     ///
     /// # Errors
     /// [`Error::Invalid`] for any other type.
@@ -191,16 +138,16 @@ impl Fields {
         match self.take(name) {
             None => Ok(None),
             Some(Field::Text(text)) => Ok(Some(text)),
-            Some(field) => self.json(name, field, "is text").map(Some),
+            Some(field) => self.json(name, field, "must be text").map(Some),
         }
     }
 
-    /// A number from 0 to 2^64-1, in digits.
+    /// Takes a whole number from 0 to 2^64-1.
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else.
     pub fn number(&mut self, name: &'static str) -> Result<Option<u64>, Error> {
-        let what = "is a whole number, not negative";
+        let what = "must be a whole number that is not negative";
         match self.take(name) {
             None => Ok(None),
             Some(Field::Text(text)) => {
@@ -210,7 +157,7 @@ impl Fields {
         }
     }
 
-    /// How many entries an answer may have: 1 to [`Coffer::MAX_LIMIT`].
+    /// Takes the most entries of a response: 1 to [`MAX_LIMIT`].
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else.
@@ -218,17 +165,17 @@ impl Fields {
         let limit = self.number(name)?.map(u32::try_from);
         match limit {
             None => Ok(None),
-            Some(Ok(limit @ 1..=Coffer::MAX_LIMIT)) => Ok(Some(limit)),
-            Some(_) => Err(self.wrong(name, "is 1 to 1000")),
+            Some(Ok(limit @ 1..=MAX_LIMIT)) => Ok(Some(limit)),
+            Some(_) => Err(self.wrong(name, "must be 1 to 1000")),
         }
     }
 
-    /// A number in digits, or text.
+    /// Takes a whole number or a text, as text.
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else.
     pub fn number_or_text(&mut self, name: &'static str) -> Result<Option<String>, Error> {
-        self.digits_or_text(name, "is a whole number that is not negative, or text")
+        self.digits_or_text(name, "must be a whole number that is not negative, or text")
     }
 
     fn digits_or_text(&mut self, name: &'static str, what: &str) -> Result<Option<String>, Error> {
@@ -242,12 +189,12 @@ impl Fields {
         }
     }
 
-    /// A point in time: RFC 3339, or whole unix seconds.
+    /// Takes a time: RFC 3339, or whole unix seconds.
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else.
     pub fn moment(&mut self, name: &'static str) -> Result<Option<Moment>, Error> {
-        let what = "is a time as RFC 3339 writes it, or unix seconds";
+        let what = "must be a time in RFC 3339 or in unix seconds";
         let Some(text) = self.digits_or_text(name, what)? else {
             return Ok(None);
         };
@@ -258,7 +205,7 @@ impl Fields {
             .ok_or_else(|| self.wrong(name, what))
     }
 
-    /// True or false; false if not said.
+    /// Takes true or false; false if it is absent.
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else.
@@ -266,12 +213,12 @@ impl Fields {
         Ok(self.optional_flag(name)?.unwrap_or(false))
     }
 
-    /// True or false, if it is given.
+    /// Takes true or false.
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else.
     pub fn optional_flag(&mut self, name: &'static str) -> Result<Option<bool>, Error> {
-        let what = "is true or false";
+        let what = "must be true or false";
         match self.take(name) {
             None => Ok(None),
             Some(Field::Text(text)) => text.parse().map(Some).map_err(|_| self.wrong(name, what)),
@@ -279,7 +226,7 @@ impl Fields {
         }
     }
 
-    /// The encryption context, if one is given.
+    /// Takes the encryption context; `None` if it is absent.
     ///
     /// # Errors
     /// As [`Fields::context`].
@@ -292,12 +239,13 @@ impl Fields {
         }
     }
 
-    /// The encryption context: a map of text; empty if not said.
+    /// Takes the encryption context: a map of texts; empty if it is absent.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything else, a key given twice, or what [`Context::new`] refuses.
+    /// [`Error::Invalid`] for anything else, a key given twice, or a context that [`Context::new`]
+    /// refuses.
     pub fn context(&mut self, name: &'static str) -> Result<Context, Error> {
-        let what = "is a map of text, with each key once";
+        let what = "must be a map of texts, with each key once";
         let pairs = match self.take(name) {
             None => Vec::new(),
             Some(Field::Pairs(pairs)) => pairs,
@@ -318,7 +266,7 @@ impl Fields {
         Context::new(pairs)
     }
 
-    /// An object, with fields of its own that are called by `path` in messages.
+    /// Takes an object with fields of its own, which messages call by `path`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else, or a field given twice.
@@ -330,239 +278,16 @@ impl Fields {
         let Some(field) = self.take(name) else {
             return Ok(None);
         };
-        let entries = self.entries(name, &field, "is an object")?;
+        let entries = self.entries(name, &field, "must be an object")?;
         let mut fields = Self { path, ..Self::default() };
         fields.add_entries(entries)?;
         Ok(Some(fields))
     }
 
-    /// Several secrets: an array of objects, each with the fields of its own, or an object with a
-    /// `secret` for each `name`, as credstash's `putall` takes it.
+    /// Checks that no field is left.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything else, or nothing; [`Error::TooLarge`] for more than
-    /// [`Fields::MAX_SEVERAL`]. What is wrong with one of them is reported with its place.
-    pub fn several(&mut self, name: &'static str) -> Result<Vec<Self>, Error> {
-        const PATH: &str = "secrets[].";
-        let what = "is an array of objects, or an object of names and texts, and has one or more";
-        let field = self.take(name).ok_or_else(|| self.wrong(name, what))?;
-        let map = matches!(&field, Field::Json(json) if json.starts_with('{'));
-        let several: Vec<Self> = if map {
-            let entries = match field_json(&field).map(entries::object) {
-                Some(Err(Fault::TooMany)) => return Err(Error::too_many_secrets()),
-                Some(Ok(entries)) => entries,
-                Some(Err(_)) | None => return Err(self.wrong(name, what)),
-            };
-            if entries.len() > Self::MAX_SEVERAL {
-                return Err(Error::too_many_secrets());
-            }
-            let one = |(place, (called, secret)): (usize, (String, Zeroizing<String>))| {
-                let mut fields = Self { path: PATH, ..Self::default() };
-                let added = fields
-                    .add_text("name", called)
-                    .and_then(|()| fields.add("secret".to_owned(), Field::Json(secret)));
-                added.map(|()| fields).map_err(|error| error.in_entry(name, place))
-            };
-            entries.into_iter().enumerate().map(one).collect::<Result<_, _>>()?
-        } else {
-            match field_json(&field).map(|json| entries::objects(json, Self::MAX_SEVERAL)) {
-                Some(Err(Fault::TooMany)) => return Err(Error::too_many_secrets()),
-                Some(objects) => self.each(name, PATH, objects, what)?,
-                None => return Err(self.wrong(name, what)),
-            }
-        };
-        if several.is_empty() { Err(self.wrong(name, what)) } else { Ok(several) }
-    }
-
-    /// The most entries that [`Fields::several`] reads. More than one transaction takes, so that
-    /// a few too many are counted and refused by the operation.
-    pub const MAX_SEVERAL: usize = 100;
-
-    /// What is known of legacy rows: `contexts` and `dialects`, arrays of objects with a `name`, a
-    /// `prefix` or neither, and a `context` or a `dialect`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for anything else, or more than [`Hints::MAX`].
-    pub fn hints(&mut self) -> Result<Hints, Error> {
-        let mut hints = self.known_contexts("contexts")?;
-        for mut each in self.objects("dialects", "dialects[].")? {
-            let whose = each.whose()?;
-            let dialect = each.required_text("dialect")?.parse().map_err(|()| {
-                each.wrong("dialect", "is credstash, credentials-haskell or rucredstash-le32")
-            })?;
-            each.finish()?;
-            hints.push(Hint { whose, context: None, dialect: Some(dialect) });
-        }
-        if hints.len() > Hints::MAX {
-            return Err(too_many_hints());
-        }
-        Ok(Hints::new(hints))
-    }
-
-    /// Encryption contexts by name or prefix: an array of objects, each with a `name` or a
-    /// `prefix`, and a `context`. In a query, the array as JSON text.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for anything else, a name or prefix given twice, or more than
-    /// [`Hints::MAX`] entries.
-    pub fn contexts_by_name(&mut self, name: &'static str) -> Result<Vec<Hint>, Error> {
-        if let Some(field) = self.given.get_mut(name)
-            && let Field::Text(json) = field
-        {
-            *field = Field::Json(Zeroizing::new(std::mem::take(json)));
-        }
-        let hints = self.known_contexts(name)?;
-        if hints.iter().any(|hint| matches!(hint.whose, Whose::All)) {
-            return Err(self.wrong(name, "must have a `name` or a `prefix` in each entry"));
-        }
-        let mut known: Vec<_> = hints.iter().map(|hint| hint.whose.to_text()).collect();
-        known.sort_unstable();
-        known.dedup();
-        if known.len() < hints.len() {
-            return Err(Error::invalid(
-                "`contexts` has a name or prefix twice. Give each one context.",
-            ));
-        }
-        Ok(hints)
-    }
-
-    /// The `contexts` of [`Fields::hints`] alone. A wrong context opens nothing, but a wrong dialect
-    /// turns a value into noise, so that one is left to whoever may start the state machine.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for anything else, or more than [`Hints::MAX`].
-    pub fn contexts(&mut self) -> Result<Hints, Error> {
-        if self.take("dialects").is_some() {
-            return Err(Error::invalid(
-                "`dialects` is not taken for one name. Start the stack's state machine with it.",
-            ));
-        }
-        self.known_contexts("contexts").map(Hints::new)
-    }
-
-    fn known_contexts(&mut self, name: &'static str) -> Result<Vec<Hint>, Error> {
-        let mut hints = Vec::new();
-        for mut each in self.objects(name, "contexts[].")? {
-            let whose = each.whose()?;
-            let context = Some(each.context("context")?);
-            each.finish()?;
-            hints.push(Hint { whose, context, dialect: None });
-        }
-        Ok(hints)
-    }
-
-    fn whose(&mut self) -> Result<Whose, Error> {
-        let name = self.text("name")?.map(|name| Name::of_any_client(&name)).transpose()?;
-        match (name, self.parsed("prefix")?) {
-            (None, None) => Ok(Whose::All),
-            (Some(name), None) => Ok(Whose::Name(name)),
-            (None, Some(prefix)) => Ok(Whose::Prefix(prefix)),
-            (Some(_), Some(_)) => Err(self.wrong("prefix", "goes without `name`")),
-        }
-    }
-
-    fn objects(&mut self, name: &'static str, path: &'static str) -> Result<Vec<Self>, Error> {
-        let what = "is an array of objects";
-        let Some(field) = self.take(name) else { return Ok(Vec::new()) };
-        match field_json(&field).map(|json| entries::objects(json, Hints::MAX)) {
-            Some(Err(Fault::TooMany)) => Err(too_many_hints()),
-            Some(objects) => self.each(name, path, objects, what),
-            None => Err(self.wrong(name, what)),
-        }
-    }
-
-    /// The fields of each object of an array.
-    fn each(
-        &self,
-        name: &str,
-        path: &'static str,
-        objects: Result<Vec<Entries>, Fault>,
-        what: &str,
-    ) -> Result<Vec<Self>, Error> {
-        let objects = objects.map_err(|fault| match fault {
-            Fault::Element(place) => Error::invalid("It is not an object.").in_entry(name, place),
-            Fault::TooManyIn(place) => {
-                let message = format!("An entry has at most {MAX_FIELDS_OF_EACH} fields.");
-                Error::invalid(message).in_entry(name, place)
-            }
-            _ => self.wrong(name, what),
-        })?;
-        let one = |(place, entries)| {
-            let mut fields = Self { path, ..Self::default() };
-            let added = fields.add_entries(entries);
-            added.map(|()| fields).map_err(|error| error.in_entry(name, place))
-        };
-        objects.into_iter().enumerate().map(one).collect()
-    }
-
-    /// The rules of a value to be generated: `generate`, an object with `length`,
-    /// `exclude_characters`, `exclude_lowercase`, `exclude_uppercase`, `exclude_numbers`,
-    /// `exclude_punctuation`, `require_each_included_type`, and `template` with `key`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for anything else, or what [`Rules::new`] or [`Template::new`] refuses.
-    pub fn rules(&mut self) -> Result<Option<Rules>, Error> {
-        let Some(mut fields) = self.object("generate", "generate.")? else { return Ok(None) };
-        let length = fields.number("length")?.unwrap_or(Rules::DEFAULT_LENGTH);
-        let excluded = fields.text("exclude_characters")?.unwrap_or_default();
-        let mut classes = Vec::new();
-        for (class, name) in Class::ALL {
-            if !fields.flag(name)? {
-                classes.push(class);
-            }
-        }
-        let require_each = fields.flag("require_each_included_type")?;
-        let template = match (fields.text("template")?, fields.text("key")?) {
-            (None, None) => None,
-            (Some(text), Some(key)) => Some(Template::new(text, key)?),
-            _ => return Err(fields.wrong("template", "goes with `key`. Give both, or neither")),
-        };
-        fields.finish()?;
-        let rules = Rules::new(length, &classes, &excluded, require_each)?;
-        Ok(Some(rules.within(template)))
-    }
-
-    /// A secret as text. Taken from a body only: what is in a URL ends up in logs.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for anything else.
-    pub fn secret(&mut self, name: &'static str) -> Result<Option<Secret>, Error> {
-        let Some(text) = self.confidential(name, "is text, in the body of the request")? else {
-            return Ok(None);
-        };
-        Ok(Some(Secret::new(text.into_bytes())))
-    }
-
-    /// A secret as base64 (RFC 4648, section 4, padded). ASCII white space is skipped, because
-    /// `base64` and `openssl` break lines. Taken from a body only.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for anything else.
-    pub fn secret_base64(&mut self, name: &'static str) -> Result<Option<Secret>, Error> {
-        let what = "is base64 (RFC 4648, section 4) with its padding, in the body of the request";
-        let Some(mut text) = self.confidential(name, what)? else {
-            return Ok(None);
-        };
-        text.retain(|character| !character.is_ascii_whitespace());
-        let bytes = BASE64_STANDARD.decode(&text);
-        text.zeroize();
-        bytes.map(|bytes| Some(Secret::new(bytes))).map_err(|_| self.wrong(name, what))
-    }
-
-    fn confidential(&mut self, name: &'static str, what: &str) -> Result<Option<String>, Error> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Field::Json(json)) => {
-                serde_json::from_str(&json).map(Some).map_err(|_| self.wrong(name, what))
-            }
-            Some(Field::Text(_) | Field::Pairs(_)) => Err(self.wrong(name, what)),
-        }
-    }
-
-    /// Ends the taking: whatever is left is nothing that the operation knows.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] where a field is left.
+    /// [`Error::Invalid`] for a field that was not taken. The message lists the allowed fields.
     pub fn finish(self) -> Result<(), Error> {
         if self.given.is_empty() {
             return Ok(());
@@ -570,7 +295,7 @@ impl Fields {
         let known = self.known.join("`, `");
         let path = self.path.trim_end_matches('.');
         let place = if path.is_empty() { "the request" } else { path };
-        Err(Error::invalid(format!("There is a field too many in {place}. It may have `{known}`.")))
+        Err(Error::invalid(format!("Unknown field in {place}. Allowed fields: `{known}`.")))
     }
 
     fn take(&mut self, name: &'static str) -> Option<Field> {
@@ -578,7 +303,7 @@ impl Fields {
         self.given.remove(name)
     }
 
-    /// The entries of an object.
+    /// Reads the entries of an object.
     fn entries(&self, name: &str, field: &Field, what: &str) -> Result<Entries, Error> {
         match field_json(field).map(entries::object) {
             Some(Ok(entries)) => Ok(entries),
@@ -595,7 +320,8 @@ impl Fields {
         .ok_or_else(|| self.wrong(name, what))
     }
 
-    fn wrong(&self, name: &str, what: &str) -> Error {
+    /// The error for a field with an invalid value.
+    pub(crate) fn wrong(&self, name: &str, what: &str) -> Error {
         Error::invalid(format!("`{}{name}` {what}.", self.path))
     }
 }
@@ -615,11 +341,7 @@ fn too_many_fields() -> Error {
     Error::invalid(format!("An object in a request has at most {MAX_FIELDS} fields."))
 }
 
-fn too_many_hints() -> Error {
-    Error::invalid("`contexts` and `dialects` have at most 1000 entries. Use prefixes.")
-}
-
-/// A number or text, as text. Anything else is refused where it begins, before any of it is kept.
+/// A number or text, as text. Anything else is refused before any of it is stored.
 struct NumberOrText(String);
 
 impl<'de> Deserialize<'de> for NumberOrText {
@@ -647,237 +369,4 @@ impl<'de> Deserialize<'de> for NumberOrText {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fields(json: &str) -> Fields {
-        Fields::parse(json).unwrap()
-    }
-
-    fn code<T>(result: Result<T, Error>) -> &'static str {
-        result.err().map_or("OK", |error| error.code().name)
-    }
-
-    #[test]
-    fn what_is_no_json_is_malformed_and_what_is_no_object_invalid() {
-        for json in ["", "{", "{\"a\":1}x", "{'a':1}", "nul"] {
-            assert_eq!(code(Fields::parse(json)), "Malformed", "{json}");
-        }
-        for json in ["[]", "1", "\"text\"", "null", "true"] {
-            assert_eq!(code(Fields::parse(json)), "Invalid", "{json}");
-        }
-    }
-
-    #[test]
-    fn a_request_for_one_name_takes_contexts_and_no_dialects() {
-        let contexts = r#"{"contexts": [{"name": "n", "context": {"a": "b"}}]}"#;
-        assert_eq!(code(fields(contexts).contexts()), "OK");
-        for dialects in [r#"[{"dialect": "credstash"}]"#, "[]", "1"] {
-            let request = format!(r#"{{"dialects": {dialects}}}"#);
-            assert_eq!(code(fields(&request).contexts()), "Invalid", "{dialects}");
-        }
-        // The input of the state machine has both.
-        assert_eq!(code(fields(r#"{"dialects": [{"dialect": "credstash"}]}"#).hints()), "OK");
-    }
-
-    #[test]
-    fn a_field_given_twice_is_refused_wherever_it_comes_from() {
-        assert_eq!(code(Fields::parse(r#"{"a":1,"a":1}"#)), "Invalid");
-        let mut path_and_body = Fields::default();
-        path_and_body.add_text("name", "n".to_owned()).unwrap();
-        assert_eq!(code(path_and_body.add_json(r#"{"name":"n"}"#)), "Invalid");
-        let mut query = Fields::default();
-        query.add_query("context.a", "1".to_owned()).unwrap();
-        query.add_query("context.a", "2".to_owned()).unwrap();
-        assert_eq!(code(query.context("context")), "Invalid");
-        assert_eq!(code(fields(r#"{"c":{"a":"1","a":"2"}}"#).context("c")), "Invalid");
-        assert_eq!(code(fields(r#"{"g":{"a":1,"a":2}}"#).object("g", "g.")), "Invalid");
-    }
-
-    #[test]
-    fn several_secrets_come_as_an_array_or_as_a_map() {
-        for json in [
-            r#"{"s":[{"name":"a","secret":"1"},{"name":"b","secret":"2"}]}"#,
-            r#"{"s":{"a":"1","b":"2"}}"#,
-        ] {
-            let several = fields(json).several("s").unwrap();
-            let names: Vec<_> = several
-                .into_iter()
-                .map(|mut each| {
-                    let name = each.required_text("name").unwrap();
-                    assert_eq!(each.secret("secret").unwrap().unwrap().len(), 1);
-                    each.finish().unwrap();
-                    name
-                })
-                .collect();
-            assert_eq!(names, ["a", "b"]);
-        }
-        for json in ["{}", r#"{"s":[]}"#, r#"{"s":{}}"#, r#"{"s":"a"}"#, r#"{"s":["a"]}"#] {
-            assert_eq!(code(fields(json).several("s")), "Invalid", "{json}");
-        }
-        assert_eq!(code(fields(r#"{"s":[{"name":"a","name":"b"}]}"#).several("s")), "Invalid");
-    }
-
-    #[test]
-    fn what_is_wrong_with_one_of_several_is_told_with_its_place() {
-        for (json, place) in [
-            (r#"{"s":[{"name":"a"},{"name":"b","name":"b"}]}"#, "s[1]"),
-            (r#"{"s":[{"name":"a"},{"name":"b"},3]}"#, "s[2]"),
-        ] {
-            let error = fields(json).several("s").err().unwrap();
-            assert_eq!(error.code().name, "Invalid");
-            assert!(error.to_string().contains(&format!("{place:?}")), "{error}");
-        }
-    }
-
-    #[test]
-    fn no_list_is_read_beyond_its_limit() {
-        let list = |name: &str, entry: &str, count: usize| {
-            format!(r#"{{"{name}":[{}]}}"#, vec![entry; count].join(","))
-        };
-        let several = |count| fields(&list("s", "{}", count)).several("s").map(|s| s.len());
-        assert_eq!(several(Fields::MAX_SEVERAL).unwrap(), Fields::MAX_SEVERAL);
-        let error = several(Fields::MAX_SEVERAL + 1).unwrap_err();
-        assert_eq!(error.code().name, "TooLarge");
-        assert!(error.to_string().contains("At most 50"), "{error}");
-        let map = (0..=Fields::MAX_SEVERAL).map(|n| format!(r#""{n}":"""#)).collect::<Vec<_>>();
-        let map = format!(r#"{{"s":{{{}}}}}"#, map.join(","));
-        assert_eq!(code(fields(&map).several("s")), "TooLarge");
-
-        let hints = |count| fields(&list("contexts", r#"{"context":{}}"#, count)).hints();
-        assert!(hints(Hints::MAX).is_ok());
-        let error = hints(Hints::MAX + 1).err().unwrap();
-        assert!(error.to_string().contains("at most 1000"), "{error}");
-
-        let wide = |count: usize| (0..count).map(|n| format!(r#""{n}":1"#)).collect::<Vec<_>>();
-        let wide = |count: usize| format!("{{{}}}", wide(count).join(","));
-        assert!(Fields::parse(&wide(MAX_FIELDS)).is_ok());
-        assert_eq!(code(Fields::parse(&wide(MAX_FIELDS + 1))), "Invalid");
-        let context = format!(r#"{{"c":{}}}"#, wide(MAX_FIELDS + 1));
-        let error = fields(&context).context("c").err().unwrap();
-        assert!(error.to_string().contains("at most 1024"), "{error}");
-        let entry = format!(r#"{{"contexts":[{{}},{}]}}"#, wide(MAX_FIELDS_OF_EACH + 1));
-        let error = fields(&entry).hints().err().unwrap();
-        assert!(error.to_string().contains("contexts[1]"), "{error}");
-    }
-
-    #[test]
-    fn base64_may_be_in_lines_and_is_strict_otherwise() {
-        let bytes: Vec<u8> = (0..120).collect();
-        let plain = BASE64_STANDARD.encode(&bytes);
-        let (first, second) = plain.split_at(76);
-        for text in [
-            format!("{first}\n{second}\n"),
-            format!("{first}\r\n{second}\r\n"),
-            format!(" \t{first} {second}"),
-        ] {
-            let json = serde_json::json!({ "s": text }).to_string();
-            let secret = fields(&json).secret_base64("s").unwrap().unwrap();
-            assert_eq!(secret.expose(), bytes);
-        }
-        for text in ["cGw0bnRlZA", "_-8=", "YQ=\u{a0}=", "YQ==YQ==", "YQ= =x", "\u{200b}YQ=="] {
-            let json = serde_json::json!({ "s": text }).to_string();
-            assert_eq!(code(fields(&json).secret_base64("s")), "Invalid", "{text:?}");
-        }
-    }
-
-    #[test]
-    fn contexts_come_as_an_array_or_as_its_text_in_a_query() {
-        let array = r#"[{"name":"a/b","context":{"app":"x"}},{"prefix":"a","context":{}}]"#;
-        let mut query = Fields::default();
-        query.add_query("contexts", array.to_owned()).unwrap();
-        for mut fields in [query, fields(&format!(r#"{{"contexts":{array}}}"#))] {
-            let contexts = fields.contexts_by_name("contexts").unwrap();
-            let whose: Vec<_> = contexts.iter().map(|hint| hint.whose.to_text()).collect();
-            assert_eq!(whose, ["name:a/b", "prefix:a"]);
-            fields.finish().unwrap();
-        }
-        assert!(Fields::default().contexts_by_name("contexts").unwrap().is_empty());
-        let many = vec![r#"{"name":"a","context":{}}"#; 1001].join(",");
-        for array in [
-            "{}",
-            r#""[]""#,
-            r#"[{"context":{}}]"#,
-            r#"[{"name":"a","prefix":"b","context":{}}]"#,
-            r#"[{"name":"a","context":{"":"x"}}]"#,
-            r#"[{"name":"a","context":{},"dialect":"credstash"}]"#,
-            r#"[{"prefix":"a","context":{}},{"prefix":"a","context":{"b":"c"}}]"#,
-            &format!("[{many}]"),
-        ] {
-            let request = format!(r#"{{"contexts":{array}}}"#);
-            assert_eq!(
-                code(fields(&request).contexts_by_name("contexts")),
-                "Invalid",
-                "{array:.80}"
-            );
-        }
-    }
-
-    #[test]
-    fn wrong_types_are_refused_and_never_repeated() {
-        let planted = "hunter2";
-        for json in [
-            r#"{"f":["hunter2"]}"#,
-            r#"{"f":{"hunter2":1}}"#,
-            r#"{"f":null}"#,
-            r#"{"f":true}"#,
-            r#"{"f":-1}"#,
-            r#"{"f":1.5}"#,
-        ] {
-            let errors = [
-                fields(json).text("f").err(),
-                fields(json).secret("f").err(),
-                fields(json).secret_base64("f").err(),
-                fields(json).number_or_text("f").err(),
-                fields(json).moment("f").err(),
-            ];
-            for error in errors {
-                let error = error.unwrap();
-                assert_eq!(error.code().name, "Invalid", "{json}");
-                assert!(!format!("{error} {error:?}").contains(planted), "{json}");
-            }
-        }
-        let deep = format!(r#"{{"f":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
-        assert_eq!(code(fields(&deep).text("f")), "Invalid");
-    }
-
-    #[test]
-    fn an_unknown_field_is_refused_by_what_there_is() {
-        let mut request = fields(r#"{"name":"n","hunter2":1}"#);
-        request.text("name").unwrap();
-        let message = request.finish().unwrap_err().to_string();
-        assert!(message.contains("`name`") && !message.contains("hunter2"), "{message}");
-    }
-
-    #[test]
-    fn a_secret_is_not_taken_from_a_url() {
-        let mut query = Fields::default();
-        query.add_query("secret", "hunter2".to_owned()).unwrap();
-        assert_eq!(code(query.secret("secret")), "Invalid");
-    }
-
-    #[test]
-    fn rules_have_a_template_and_its_key_or_neither() {
-        let rules = |generate: &str| fields(&format!(r#"{{"generate":{generate}}}"#)).rules();
-        let with = rules(r#"{"template":"{}","key":"password"}"#).unwrap().unwrap();
-        assert_eq!(with.template().map(Template::key), Some("password"));
-        assert!(rules("{}").unwrap().unwrap().template().is_none());
-        for half in [r#"{"template":"{}"}"#, r#"{"key":"k"}"#, r#"{"template":{},"key":"k"}"#] {
-            assert_eq!(code(rules(half)), "Invalid", "{half}");
-        }
-    }
-
-    #[test]
-    fn numbers_and_times_come_as_json_or_as_text() {
-        let mut text = Fields::default();
-        text.add_text("n", "18446744073709551615".to_owned()).unwrap();
-        text.add_text("m", "+1".to_owned()).unwrap();
-        text.add_text("t", "1800000000".to_owned()).unwrap();
-        assert_eq!(text.number("n").unwrap(), Some(u64::MAX));
-        assert_eq!(code(text.number("m")), "Invalid");
-        let moment = Moment::from_unix(1_800_000_000);
-        assert_eq!(text.moment("t").unwrap(), moment);
-        assert_eq!(fields(r#"{"t":1800000000}"#).moment("t").unwrap(), moment);
-        assert_eq!(fields(r#"{"t":"2027-01-15T08:00:00Z"}"#).moment("t").unwrap(), moment);
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
-//! Data keys from KMS: made and wrapped for a put, unwrapped for a get, and wrapped anew.
+//! Data keys from KMS: generated for a put, unwrapped for a get, and re-encrypted for a rewrap.
 
-use std::num::NonZeroUsize;
+mod cache;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::Builder;
@@ -11,124 +12,130 @@ use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
-use lru::LruCache;
 
+use crate::aws_error::AwsError;
 use crate::context::Context;
-use crate::digest;
 use crate::error::Error;
-use crate::failure::Failure;
-use crate::pace::Pace;
+use crate::rate_limit::RateLimit;
 use crate::secret::DataKey;
+use cache::Cache;
 
-/// The KMS key of the stack, and those it had before.
+/// The KMS key of the stack, and its retired keys.
 #[derive(Debug)]
 pub struct Keys {
     client: Client,
     /// The stack's key, then the retired ones.
     key_ids: Vec<String>,
     cache: Cache,
-    pace: Pace,
-    /// Which key wrapped what was wrapped anew last: most likely the next one, too.
+    rate_limit: RateLimit,
+    /// The index of the key that wrapped the last rewrapped data key. It most likely wrapped the next
+    /// one.
     wrapped_by: AtomicUsize,
 }
 
-/// How IAM knows `ReEncrypt`: by what it asks of either key.
+/// The IAM actions of `ReEncrypt`, one for each of the two keys.
 const REENCRYPT: &str = "kms:ReEncryptFrom or kms:ReEncryptTo (kms:ReEncrypt)";
 
-/// What a data key becomes that is wrapped anew.
+/// The result of a rewrap.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rewrapped {
-    /// The same data key, as the stack's key wraps it now.
-    Anew(Vec<u8>),
-    /// Nothing: it is wrapped by the stack's key and the newest of its key material.
+    /// The same data key, wrapped by the stack's key.
+    Changed(Vec<u8>),
+    /// No change: it is wrapped by the stack's key and its newest key material.
     Current,
-    /// KMS refuses the pair of wrapped key and context: one of the two is not what it was.
+    /// KMS refuses the pair of wrapped key and context: one of the two was changed.
     Refused,
-    /// The wrapped key is neither the stack's key's nor that of a retired one that can be used.
+    /// Neither the stack's key nor a usable retired key wrapped it.
     Foreign,
 }
 
-/// What KMS makes of a wrapped key.
+/// The result of unwrapping a data key.
 #[derive(Debug)]
 pub enum Unwrapped {
     /// The data key.
     Key(Arc<DataKey>),
-    /// KMS refuses the pair of wrapped key and context: one of the two is not what it was.
+    /// KMS refuses the pair of wrapped key and context: one of the two was changed.
     Refused,
-    /// The wrapped key is another KMS key's, or no 64-byte data key at all.
+    /// Another KMS key wrapped it, or it is not a 64-byte data key.
     Foreign,
-    /// No key unwrapped it, and one that might have cannot be used.
+    /// No key unwrapped it, and a key that might have cannot be used.
     Unusable(Error),
 }
 
-/// Why KMS does not take a wrapped key.
-enum NotTaken {
+/// Why KMS does not accept a wrapped key.
+enum NotAccepted {
     Refused,
     Foreign,
 }
 
-impl NotTaken {
-    fn of(failure: Failure) -> Result<Self, Failure> {
-        match failure.code() {
-            // The blob's length is validated before anybody looks at it.
+impl NotAccepted {
+    fn of(error: AwsError) -> Result<Self, AwsError> {
+        match error.code() {
+            // KMS validates the length of the blob first.
             "InvalidCiphertextException" | "ValidationException" => Ok(Self::Refused),
             "IncorrectKeyException" => Ok(Self::Foreign),
-            _ => Err(failure),
+            _ => Err(error),
         }
     }
 }
 
 impl Keys {
-    /// `key_id` is the ARN of the stack's key, `retired` those of keys that it had before: these
-    /// unwrap what they wrapped and wrap nothing any more. Unwrapped keys are kept for `cache`,
-    /// zero for not at all.
+    /// `key_id` is the ARN of the stack's key. `retired` are the ARNs of its former keys, which only
+    /// unwrap. Unwrapped data keys are cached for `cache`; not at all if it is zero.
     #[must_use]
     pub fn new(client: Client, key_id: String, retired: Vec<String>, cache: Duration) -> Self {
-        // Where there are retired keys, most are still wrapped by them.
+        // If there are retired keys, most data keys are still wrapped by them.
         let wrapped_by = AtomicUsize::new(usize::from(!retired.is_empty()));
         let key_ids = [key_id].into_iter().chain(retired).collect();
-        Self { client, key_ids, cache: Cache::new(cache), pace: Pace::default(), wrapped_by }
+        Self {
+            client,
+            key_ids,
+            cache: Cache::new(cache),
+            rate_limit: RateLimit::default(),
+            wrapped_by,
+        }
     }
 
-    /// How fast calls to KMS may follow each other.
+    /// The rate limit of calls to KMS.
     #[must_use]
-    pub fn pace(&self) -> &Pace {
-        &self.pace
+    pub fn rate_limit(&self) -> &RateLimit {
+        &self.rate_limit
     }
 
     fn key_id(&self) -> &str {
         self.key_ids.first().map_or("", String::as_str)
     }
 
-    /// Makes a data key and wraps it under the context. Never cached: the counter block is fixed,
-    /// so one data key seals one value.
+    /// Generates a data key and wraps it under the context. It is never cached: the counter block is
+    /// fixed, so one data key seals one value.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], or [`Error::Invalid`] where KMS refuses the context.
+    /// [`Error::Unavailable`], or [`Error::Invalid`] if KMS refuses the context.
     pub async fn generate(&self, context: &Context) -> Result<(DataKey, Vec<u8>), Error> {
-        let answer = self
-            .paced(|config| {
+        let output = self
+            .rate_limited(|config| {
                 let request = self.client.generate_data_key().key_id(self.key_id());
                 let request = request.number_of_bytes(64).set_encryption_context(pairs(context));
                 request.customize().config_override(config).send()
             })
             .await
-            .map_err(|error| Failure::of("kms:GenerateDataKey", self.key_id(), &error))
-            .map_err(|failure| match failure.code() {
+            .map_err(|error| AwsError::of("kms:GenerateDataKey", self.key_id(), &error))
+            .map_err(|error| match error.code() {
                 "ValidationException" if !context.is_empty() => Error::invalid(
-                    "KMS does not take this `context`. Use fewer, shorter, plain keys and values.",
+                    "KMS does not accept this `context`. Use fewer and shorter keys and values of plain \
+                     text.",
                 ),
-                _ => failure.into(),
+                _ => error.into(),
             })?;
-        let key = answer.plaintext.map(Blob::into_inner).and_then(DataKey::new);
-        key.zip(answer.ciphertext_blob.map(Blob::into_inner)).ok_or_else(|| Error::Unavailable {
-            message: "KMS answered without a data key. Try again.".into(),
-            source: "kms:GenerateDataKey answered without a 64-byte key".into(),
+        let key = output.plaintext.map(Blob::into_inner).and_then(DataKey::new);
+        key.zip(output.ciphertext_blob.map(Blob::into_inner)).ok_or_else(|| Error::Unavailable {
+            message: "KMS returned no data key. Try again.".into(),
+            source: "kms:GenerateDataKey returned no 64-byte key".into(),
         })
     }
 
-    /// Unwraps a data key under the context that the caller gives: with the stack's key, or with
-    /// a retired one that wrapped it.
+    /// Unwraps a data key under the caller's context, with the stack's key or the retired key that
+    /// wrapped it.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -143,18 +150,18 @@ impl Keys {
                 Ok(Unwrapped::Foreign) => {}
                 Ok(unwrapped) => {
                     if let Unwrapped::Key(key) = &unwrapped {
-                        self.cache.keep(id, key);
+                        self.cache.insert(id, key);
                     }
                     return Ok(unwrapped);
                 }
-                // Perhaps another one wrapped it; without the stack's own nothing goes on.
-                Err(failure) if failure.is_of_key() && key_id != self.key_id() => {
-                    disabled = Some(failure);
+                // Another key may have wrapped it. The stack's own key must be usable.
+                Err(error) if error.is_of_key() && key_id != self.key_id() => {
+                    disabled = Some(error);
                 }
-                Err(failure) => return Err(failure.into()),
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(disabled.map_or(Unwrapped::Foreign, |failure| Unwrapped::Unusable(failure.into())))
+        Ok(disabled.map_or(Unwrapped::Foreign, |error| Unwrapped::Unusable(error.into())))
     }
 
     async fn unwrap_with(
@@ -162,32 +169,32 @@ impl Keys {
         key_id: &str,
         wrapped: &[u8],
         context: &Context,
-    ) -> Result<Unwrapped, Failure> {
-        let answer = self
-            .paced(|config| {
+    ) -> Result<Unwrapped, AwsError> {
+        let output = self
+            .rate_limited(|config| {
                 let request = self.client.decrypt().key_id(key_id);
                 let request = request.ciphertext_blob(Blob::new(wrapped));
                 let request = request.set_encryption_context(pairs(context));
                 request.customize().config_override(config).send()
             })
             .await;
-        let answer = match answer {
-            Ok(answer) => answer,
+        let output = match output {
+            Ok(output) => output,
             Err(error) => {
-                return match NotTaken::of(Failure::of("kms:Decrypt", key_id, &error))? {
-                    NotTaken::Refused => Ok(Unwrapped::Refused),
-                    NotTaken::Foreign => Ok(Unwrapped::Foreign),
+                return match NotAccepted::of(AwsError::of("kms:Decrypt", key_id, &error))? {
+                    NotAccepted::Refused => Ok(Unwrapped::Refused),
+                    NotAccepted::Foreign => Ok(Unwrapped::Foreign),
                 };
             }
         };
-        let key = answer.plaintext.map(Blob::into_inner).and_then(DataKey::new);
+        let key = output.plaintext.map(Blob::into_inner).and_then(DataKey::new);
         Ok(key.map_or(Unwrapped::Foreign, |key| Unwrapped::Key(Arc::new(key))))
     }
 
-    /// Has KMS wrap a data key anew, under the stack's key and the same context, without ever
-    /// seeing it. One call, and one more for each key that was tried in vain.
+    /// Has KMS re-encrypt a data key under the stack's key and the same context. The data key never
+    /// leaves KMS. One call, and one more for each key that did not wrap it.
     ///
-    /// Source: AWS KMS, `ReEncrypt`, whose answer names the key material on both sides.
+    /// Source: AWS KMS, `ReEncrypt`, whose response names the key material on both sides.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -213,8 +220,8 @@ impl Keys {
         wrapped: &[u8],
         context: &Context,
     ) -> Result<Rewrapped, Error> {
-        let answer = self
-            .paced(|config| {
+        let output = self
+            .rate_limited(|config| {
                 let request = self.client.re_encrypt().ciphertext_blob(Blob::new(wrapped));
                 let request = request.source_key_id(key_id).destination_key_id(self.key_id());
                 let request = request.set_source_encryption_context(pairs(context));
@@ -222,55 +229,55 @@ impl Keys {
                 request.customize().config_override(config).send()
             })
             .await;
-        let answer = match answer {
-            Ok(answer) => answer,
+        let output = match output {
+            Ok(output) => output,
             Err(error) => {
-                return match NotTaken::of(Failure::of(REENCRYPT, key_id, &error)) {
-                    Ok(NotTaken::Refused) => Ok(Rewrapped::Refused),
-                    Ok(NotTaken::Foreign) => Ok(Rewrapped::Foreign),
-                    // What a retired key wraps that cannot be used stays as it is.
-                    Err(failure) if failure.is_of_key() && key_id != self.key_id() => {
+                return match NotAccepted::of(AwsError::of(REENCRYPT, key_id, &error)) {
+                    Ok(NotAccepted::Refused) => Ok(Rewrapped::Refused),
+                    Ok(NotAccepted::Foreign) => Ok(Rewrapped::Foreign),
+                    // A data key of an unusable retired key is not changed.
+                    Err(error) if error.is_of_key() && key_id != self.key_id() => {
                         Ok(Rewrapped::Foreign)
                     }
-                    Err(failure) => Err(failure.into()),
+                    Err(error) => Err(error.into()),
                 };
             }
         };
-        // A key without material that can be told apart has but one.
-        let same_key = answer.source_key_id == answer.key_id;
-        if same_key && answer.source_key_material_id == answer.destination_key_material_id {
+        // Some keys have no key material ids. They have one key material.
+        let same_key = output.source_key_id == output.key_id;
+        if same_key && output.source_key_material_id == output.destination_key_material_id {
             return Ok(Rewrapped::Current);
         }
-        let anew = answer.ciphertext_blob.map(Blob::into_inner).map(Rewrapped::Anew);
-        anew.ok_or_else(|| Error::Unavailable {
-            message: "KMS answered without a wrapped key. Try again.".into(),
-            source: "kms:ReEncrypt answered without a ciphertext".into(),
+        let wrapped = output.ciphertext_blob.map(Blob::into_inner).map(Rewrapped::Changed);
+        wrapped.ok_or_else(|| Error::Unavailable {
+            message: "KMS returned no wrapped key. Try again.".into(),
+            source: "kms:ReEncrypt returned no ciphertext".into(),
         })
     }
 
-    /// Makes a call at its turn. Where there is a pace, the client's own retries are off, so that
-    /// each try has a turn of its own.
-    async fn paced<T, E, F>(&self, call: impl Fn(Builder) -> F) -> Result<T, SdkError<E>>
+    /// Makes a call within the rate limit. If there is one, the client's own retries are off, so that
+    /// each try waits for its turn.
+    async fn rate_limited<T, E, F>(&self, call: impl Fn(Builder) -> F) -> Result<T, SdkError<E>>
     where
         F: Future<Output = Result<T, SdkError<E>>>,
         E: ProvideErrorMetadata,
         SdkError<E>: RequestId,
     {
-        if !self.pace.is_limited() {
+        if !self.rate_limit.is_limited() {
             return call(Builder::new()).await;
         }
         loop {
-            let turn = self.pace.turn().await;
+            let turn = self.rate_limit.turn().await;
             let once = Builder::new().retry_config(RetryConfig::disabled());
             match call(once).await {
-                Err(error) if Failure::of("", "", &error).is_passing() => {
-                    if !self.pace.throttled(turn) {
+                Err(error) if AwsError::of("", "", &error).is_transient() => {
+                    if !self.rate_limit.throttled(turn) {
                         return Err(error);
                     }
                 }
-                answer => {
-                    self.pace.answered();
-                    return answer;
+                result => {
+                    self.rate_limit.succeeded();
+                    return result;
                 }
             }
         }
@@ -279,90 +286,4 @@ impl Keys {
 
 fn pairs(context: &Context) -> Option<std::collections::HashMap<String, String>> {
     (!context.is_empty()).then(|| context.pairs().clone().into_iter().collect())
-}
-
-/// Unwrapped data keys by wrapped key and context, so that a hit answers no one whom KMS would
-/// have refused when the key was kept. A key that is dropped is wiped. Keys past their time go at
-/// the next call: a frozen Lambda function runs no timers.
-#[derive(Debug)]
-struct Cache {
-    keep: Duration,
-    keys: Mutex<LruCache<Id, Kept>>,
-}
-
-type Id = [u8; 32];
-type Kept = (Instant, Arc<DataKey>);
-
-impl Cache {
-    const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
-
-    fn new(keep: Duration) -> Self {
-        Self { keep, keys: Mutex::new(LruCache::new(Self::CAPACITY)) }
-    }
-
-    /// SHA-256 over wrapped key and context, each part with its length.
-    fn id(wrapped: &[u8], context: &Context) -> Id {
-        let pairs = context.pairs().iter().flat_map(|(key, value)| [key, value]);
-        digest::of_parts([wrapped].into_iter().chain(pairs.map(String::as_bytes)))
-    }
-
-    fn get(&self, id: &Id) -> Option<Arc<DataKey>> {
-        if self.keep.is_zero() {
-            return None;
-        }
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let old: Vec<_> = keys
-            .iter()
-            .filter(|(_, (since, _))| since.elapsed() >= self.keep)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in &old {
-            keys.pop(id);
-        }
-        keys.get(id).map(|(_, key)| Arc::clone(key))
-    }
-
-    fn keep(&self, id: Id, key: &Arc<DataKey>) {
-        if !self.keep.is_zero() {
-            let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.put(id, (Instant::now(), Arc::clone(key)));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn context(pairs: &[(&str, &str)]) -> Context {
-        let pairs = pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
-        Context::new(pairs.collect::<BTreeMap<_, _>>()).unwrap()
-    }
-
-    fn key() -> Arc<DataKey> {
-        Arc::new(DataKey::new(vec![1; 64]).unwrap())
-    }
-
-    #[test]
-    fn a_kept_key_answers_its_own_context_only() {
-        let cache = Cache::new(Duration::from_mins(1));
-        cache.keep(Cache::id(b"wrapped", &context(&[("a", "bc")])), &key());
-        assert!(cache.get(&Cache::id(b"wrapped", &context(&[("a", "bc")]))).is_some());
-        assert!(cache.get(&Cache::id(b"wrapped", &context(&[("ab", "c")]))).is_none());
-        assert!(cache.get(&Cache::id(b"wrapped", &context(&[]))).is_none());
-        assert!(cache.get(&Cache::id(b"other", &context(&[("a", "bc")]))).is_none());
-    }
-
-    #[test]
-    fn nothing_is_kept_when_off_and_nothing_longer_than_told() {
-        for keep in [Duration::ZERO, Duration::from_nanos(1)] {
-            let cache = Cache::new(keep);
-            let key = key();
-            cache.keep([0; 32], &key);
-            assert!(cache.get(&[0; 32]).is_none());
-            assert_eq!(Arc::strong_count(&key), 1, "dropped, so wiped");
-        }
-    }
 }

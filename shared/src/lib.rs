@@ -1,41 +1,45 @@
-//! A secret store on KMS and DynamoDB that speaks credstash.
+//! A secret store on KMS and DynamoDB that reads and writes credstash's format.
 //!
-//! An event comes in from one of two origins (HTTP or direct invoke), becomes one request, is
-//! applied to the coffer, and its answer leaves the way it came:
+//! An event arrives from one of two origins (HTTP or direct invoke), becomes one operation, is applied
+//! to the stack, and the response goes back the way the event came:
 //!
 //! ```text
-//! event -> Origin -> Operation (request) -> Coffer -> Keys (KMS)      -> answer -> Origin
-//!                                              \-> envelope (pure)
-//!                                              \-> Store (DynamoDB)
+//! event -> Origin -> Fields -> Operation (parse, apply, respond) -> Keys (KMS)
+//!                                                                -> envelope (pure)
+//!                                                                -> SecretsTable, Ledger (DynamoDB)
 //! ```
 //!
-//! | room | what it is for | what it may not know |
-//! |---|---|---|
-//! | [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`], [`template`], [`digest`] | the words, right once made | AWS |
-//! | [`row`], [`envelope`] | rows, sealed and opened; pure functions | AWS, async, tables |
-//! | [`chain`], [`life`] | what was done to a name, entry by entry, and since when it lives; pure functions | AWS, async, tables |
-//! | [`keys`] | data keys from KMS | DynamoDB, the layout of a row's ciphertext |
-//! | [`store`] | rows in DynamoDB, live and in the ledger | KMS, plaintext |
-//! | [`pause`], [`pace`] | the time between two tries, and between two calls | what is tried |
-//! | [`failure`] | what AWS answers when it does not do its part | what was asked for |
-//! | [`coffer`] | one file a verb | Lambda, HTTP, JSON |
-//! | [`fields`], [`cursor`], [`document`], [`event`] | requests read, answers written | crypto |
-//! | [`lambda`] | settings, clients, the log, the runtime's loop | crypto |
-//! | [`error`] | the one error, and its one meeting with the wire | everything |
+//! A module depends only on modules of its own row or of a row below (a test checks this):
 //!
-//! The functions, one binary a verb, use [`lambda::Operation`] and what it hands them.
+//! | module | what it does | what it must not know |
+//! |---|---|---|
+//! | [`lambda`] | settings, clients, log, the runtime's loop | crypto, the layout of tables |
+//! | [`operations`] | one module per operation: parse, apply, respond | Lambda, HTTP |
+//! | [`document`], [`event`], [`fields`], [`cursor`] | requests and responses | crypto, KMS, queries |
+//! | [`store`] | the table of secrets and the ledger | KMS, plaintext |
+//! | [`keys`] | data keys from KMS | DynamoDB, the layout of a ciphertext |
+//! | [`rate_limit`], [`backoff`] | the time between two calls, and between two tries | what is called |
+//! | [`aws_error`] | the errors of AWS calls | what was requested |
+//! | [`opened_secret`], [`description`] | what is known about a version, with and without its value | AWS |
+//! | [`chain`], [`life`] | the events of a name, and since when it lives; pure functions | AWS, async |
+//! | [`envelope`] | the sealing and opening of rows; pure functions | AWS, async, tables |
+//! | [`row`], [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`], [`template`], [`digest`] | the vocabulary: values that are valid once created | AWS, async |
+//! | [`error`] | the one error, and its code and status | everything else |
+//!
+//! The functions, one binary each, call [`lambda::run`] with an [`operations::Operation`].
 
+pub mod aws_error;
+pub mod backoff;
 pub mod chain;
-pub mod coffer;
 pub mod context;
 pub mod cursor;
+pub mod description;
 pub mod digest;
 pub mod document;
 mod entries;
 pub mod envelope;
 pub mod error;
 pub mod event;
-pub mod failure;
 pub mod fields;
 pub mod generate;
 pub mod keys;
@@ -44,8 +48,9 @@ pub mod life;
 mod memory;
 pub mod moment;
 pub mod name;
-pub mod pace;
-pub mod pause;
+pub mod opened_secret;
+pub mod operations;
+pub mod rate_limit;
 pub mod row;
 pub mod schedule;
 pub mod secret;

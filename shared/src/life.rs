@@ -5,7 +5,7 @@
 //! version. Other clients put and delete without writing events, and DynamoDB removes expired rows.
 //! Both are detected because the recorded row is gone.
 
-use crate::chain::{Newest, State, Tail};
+use crate::chain::{ChainHead, Newest, State};
 use crate::moment::Moment;
 use crate::name::Label;
 use crate::row::{Attribute, Row};
@@ -57,7 +57,7 @@ pub enum Verdict {
 /// Returns whether the current life of a name continues, judged by the end of its chain and its
 /// highest live version.
 #[must_use]
-pub fn judge(tail: &Tail, top: Option<&Top>, now: Moment) -> Verdict {
+pub fn judge(tail: &ChainHead, top: Option<&Top>, now: Moment) -> Verdict {
     let Some(top) = top.filter(|top| !top.has_expired(now)) else { return Verdict::Over };
     // A client that writes no events has put the version that is live now.
     if tail.state == State::Deleted {
@@ -75,7 +75,7 @@ pub fn judge(tail: &Tail, top: Option<&Top>, now: Moment) -> Verdict {
 /// Returns whether the version that the last event records is missing although nothing ended the
 /// life. A transaction may have been read in part, so read again.
 #[must_use]
-pub fn may_be_partial(tail: &Tail, top: Option<&Top>, now: Moment) -> bool {
+pub fn may_be_partial(tail: &ChainHead, top: Option<&Top>, now: Moment) -> bool {
     tail.state != State::Deleted
         && tail.newest.is_some()
         && !top.is_some_and(|top| top.has_expired(now))
@@ -85,7 +85,7 @@ pub fn may_be_partial(tail: &Tail, top: Option<&Top>, now: Moment) -> bool {
 /// Returns the state of a name after a put: unchanged if its life continues, otherwise that of a
 /// new life.
 #[must_use]
-pub fn state_after_put(tail: &Tail, goes_on: bool) -> State {
+pub fn state_after_put(tail: &ChainHead, goes_on: bool) -> State {
     match tail.state {
         state if goes_on => state,
         // This is the first event.
@@ -100,7 +100,7 @@ pub fn state_after_put(tail: &Tail, goes_on: bool) -> State {
 /// The record changes only if the recorded row is removed. Otherwise, deleting a row of another
 /// client would make its other rows part of an old life.
 #[must_use]
-pub fn newest_after_delete(tail: &Tail, deleted: &[Identity], left: Option<&Top>) -> Newest {
+pub fn newest_after_delete(tail: &ChainHead, deleted: &[Identity], left: Option<&Top>) -> Newest {
     let known = tail.newest.as_ref();
     match left {
         Some(left) if known.is_none_or(|known| deleted.contains(known)) => {
@@ -113,7 +113,7 @@ pub fn newest_after_delete(tail: &Tail, deleted: &[Identity], left: Option<&Top>
 /// Returns the life that a deleted version belongs to: `recorded` if the version has it, otherwise
 /// by the `sequence` of the event that deleted it. `None` for an unknown earlier life.
 #[must_use]
-pub fn life_of_deleted(tail: &Tail, recorded: Option<u64>, sequence: u64) -> Option<u64> {
+pub fn life_of_deleted(tail: &ChainHead, recorded: Option<u64>, sequence: u64) -> Option<u64> {
     recorded.or_else(|| (sequence > tail.life).then_some(tail.life))
 }
 
@@ -125,7 +125,7 @@ pub fn life_of_deleted(tail: &Tail, recorded: Option<u64>, sequence: u64) -> Opt
 /// life, and this event is the first to record it.
 #[must_use]
 pub fn after_restore(
-    tail: &Tail,
+    tail: &ChainHead,
     restored: Option<(&Identity, Option<u64>)>,
     top: Option<&Top>,
 ) -> (State, Newest) {
@@ -147,7 +147,7 @@ pub fn after_restore(
 /// after.
 #[must_use]
 pub fn newest_after_rewrite<'a>(
-    tail: &Tail,
+    tail: &ChainHead,
     changed: impl IntoIterator<Item = (&'a Row, &'a Row)>,
 ) -> Newest {
     changed
@@ -180,14 +180,14 @@ mod tests {
         Moment::from_unix(seconds).unwrap()
     }
 
-    fn live(newest: Option<&Top>) -> Tail {
-        Tail::standing(State::Live, 1, newest.map(|top| top.identity.clone()))
+    fn live(newest: Option<&Top>) -> ChainHead {
+        ChainHead::standing(State::Live, 1, newest.map(|top| top.identity.clone()))
     }
 
     #[test]
     fn a_life_continues_while_its_newest_row_is_live() {
         let (first, second) = (top(1, "a"), top(2, "b"));
-        let judge = |tail: &Tail, top: Option<&Top>| judge(tail, top, at(100));
+        let judge = |tail: &ChainHead, top: Option<&Top>| judge(tail, top, at(100));
         assert_eq!(judge(&live(Some(&second)), Some(&second)), Verdict::GoesOn);
         // Nothing is recorded.
         assert_eq!(judge(&live(None), Some(&second)), Verdict::GoesOn);
@@ -199,13 +199,13 @@ mod tests {
     #[test]
     fn a_life_ends_when_its_newest_row_is_gone() {
         let (first, second) = (top(1, "a"), top(2, "b"));
-        let judge = |tail: &Tail, top: Option<&Top>| judge(tail, top, at(100));
-        assert_eq!(judge(&Tail::default(), None), Verdict::Over);
+        let judge = |tail: &ChainHead, top: Option<&Top>| judge(tail, top, at(100));
+        assert_eq!(judge(&ChainHead::default(), None), Verdict::Over);
         assert_eq!(judge(&live(Some(&first)), None), Verdict::Over);
         // Other clients count from 1 again after a delete.
         assert_eq!(judge(&live(Some(&first)), Some(&top(1, "theirs"))), Verdict::Over);
         assert_eq!(judge(&live(Some(&second)), Some(&first)), Verdict::Over);
-        let deleted = Tail::standing(State::Deleted, 1, None);
+        let deleted = ChainHead::standing(State::Deleted, 1, None);
         assert_eq!(judge(&deleted, Some(&second)), Verdict::Over);
     }
 
@@ -222,13 +222,13 @@ mod tests {
     #[test]
     fn a_recorded_version_that_is_missing_is_read_again() {
         let (first, second) = (top(1, "a"), top(2, "b"));
-        let partial = |tail: &Tail, top: Option<&Top>| may_be_partial(tail, top, at(100));
+        let partial = |tail: &ChainHead, top: Option<&Top>| may_be_partial(tail, top, at(100));
         assert!(partial(&live(Some(&second)), Some(&first)));
         assert!(partial(&live(Some(&first)), None));
         assert!(!partial(&live(Some(&second)), Some(&second)));
         assert!(!partial(&live(Some(&first)), Some(&second)));
-        assert!(!partial(&Tail::default(), None));
-        assert!(!partial(&Tail::standing(State::Deleted, 1, None), Some(&first)));
+        assert!(!partial(&ChainHead::default(), None));
+        assert!(!partial(&ChainHead::standing(State::Deleted, 1, None), Some(&first)));
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         let mut tail = live(None);
         assert_eq!(state_after_put(&tail, true), State::Live);
         assert_eq!(state_after_put(&tail, false), State::Anew);
-        assert_eq!(state_after_put(&Tail::default(), false), State::Live);
+        assert_eq!(state_after_put(&ChainHead::default(), false), State::Live);
         tail.state = State::Anew;
         assert_eq!(state_after_put(&tail, true), State::Anew);
         tail.state = State::Deleted;
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_restore_resumes_the_life_that_a_delete_ended() {
         let (first, second) = (top(1, "a"), top(2, "b"));
-        let deleted = Tail::standing(State::Deleted, 2, None);
+        let deleted = ChainHead::standing(State::Deleted, 2, None);
         // The life of the restored version continues, even one of an earlier owner.
         for life in [1, 2] {
             let resumes = Newest::Resumes(second.identity.clone(), life);
@@ -280,7 +280,7 @@ mod tests {
         }
         // A single version, restored to a live name.
         for state in [State::Live, State::Anew] {
-            let tail = Tail::standing(state, 1, Some(first.identity.clone()));
+            let tail = ChainHead::standing(state, 1, Some(first.identity.clone()));
             let stands = after_restore(&tail, Some((&second.identity, Some(1))), Some(&first));
             assert_eq!(stands, (state, Newest::Kept));
             // Another client's delete or an expiry ended the life without an event.
@@ -292,20 +292,26 @@ mod tests {
 
     #[test]
     fn the_life_of_a_deleted_version_is_recorded_or_the_current_one() {
-        let tail = Tail::standing(State::Deleted, 5, None);
+        let tail = ChainHead::standing(State::Deleted, 5, None);
         assert_eq!(life_of_deleted(&tail, Some(3), 4), Some(3));
         assert_eq!(life_of_deleted(&tail, None, 6), Some(5));
         assert_eq!(life_of_deleted(&tail, None, 4), None);
         // Written before events had this attribute.
-        assert_eq!(life_of_deleted(&Tail::standing(State::Deleted, 0, None), None, 4), Some(0));
+        assert_eq!(
+            life_of_deleted(&ChainHead::standing(State::Deleted, 0, None), None, 4),
+            Some(0)
+        );
     }
 
     #[test]
     fn a_life_without_a_number_gets_one_when_it_ends() {
         let first = top(1, "a").identity;
-        assert_eq!(Tail::standing(State::Anew, 0, Some(first.clone())).life_when_deleted(), 4);
+        assert_eq!(ChainHead::standing(State::Anew, 0, Some(first.clone())).life_when_deleted(), 4);
         for (state, life) in [(State::Anew, 2), (State::Live, 0), (State::Live, 2)] {
-            assert_eq!(Tail::standing(state, life, Some(first.clone())).life_when_deleted(), life);
+            assert_eq!(
+                ChainHead::standing(state, life, Some(first.clone())).life_when_deleted(),
+                life
+            );
         }
     }
 

@@ -196,7 +196,14 @@ pub const LEDGER_BYTES: usize = 128;
 /// of the ledger.
 #[must_use]
 pub fn fits(row: &Row) -> bool {
-    size(row) + index_size(row).max(LEDGER_BYTES) <= MAX_BYTES
+    stored_size(row) <= MAX_BYTES
+}
+
+/// The size of a row with its entry in the local index, or in an entry of the ledger, whichever is
+/// larger.
+#[must_use]
+pub fn stored_size(row: &Row) -> usize {
+    size(row) + index_size(row).max(LEDGER_BYTES)
 }
 
 /// The maximum size of an item in DynamoDB: 400 KiB.

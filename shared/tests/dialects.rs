@@ -1,4 +1,4 @@
-//! Rows of every client that writes the table: each is read as its client wrote it, or refused.
+//! Rows of every client that writes the table: each is read as its client wrote it, or is refused.
 
 #![expect(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use proptest::prelude::*;
 
 const ONE: [u8; 16] = 1_u128.to_be_bytes();
 const ZERO: [u8; 16] = [0; 16];
-/// The wrapped key of every row here. It is as long as KMS makes them.
+/// The wrapped key of every row here, as long as those of KMS.
 const WRAPPED: [u8; 225] = [0xa5; 225];
 
 const SHA2: &[Option<&str>] =
@@ -51,7 +51,7 @@ enum Counter {
     Zero,
 }
 
-/// How a MAC is stored: as S or as B.
+/// The type of a stored MAC: S or B.
 #[derive(Clone, Copy, Debug)]
 enum MacForm {
     Text,
@@ -60,14 +60,14 @@ enum MacForm {
 }
 use MacForm::{Bytes, Text, UpperText};
 
-/// How one client writes.
+/// The format of one client.
 #[derive(Debug)]
 struct Client {
     name: &'static str,
     counter: Counter,
     hmac: MacForm,
     digests: &'static [Option<&'static str>],
-    /// The columns of its base64, and what ends a line. None for one line.
+    /// The columns of its base64 and the end of each line; `None` for one line.
     lines: Option<(usize, &'static str)>,
 }
 
@@ -140,7 +140,7 @@ impl Client {
         Attribute::Text(lines.flat_map(|line| [line, end]).collect())
     }
 
-    /// A row as the client writes it.
+    /// Creates a row as the client writes it.
     fn row(&self, key: &[u8], plaintext: &[u8], digest: Option<&str>) -> Row {
         let text = |text: &str| Attribute::Text(text.to_owned());
         let mut contents = plaintext.to_vec();
@@ -170,7 +170,7 @@ impl Client {
         row
     }
 
-    /// Whether its rows have what rucredstash writes.
+    /// Whether its rows have the attributes that rucredstash writes.
     fn looks_like_rucredstash(&self, digest: Option<&str>) -> bool {
         matches!(self.hmac, Bytes) && RUST.contains(&digest) && digest.is_some()
     }
@@ -204,7 +204,7 @@ fn examine(row: &Row, key: &[u8], dialect: Option<Dialect>) -> Result<Examined, 
     Envelope::parse(row)?.examine(&DataKey::new(key.to_vec()).unwrap(), dialect)
 }
 
-/// What a row becomes with a seal, under the same data key.
+/// Reseals a row under the same data key.
 fn resealed(row: &Row, key: &[u8], dialect: Option<Dialect>) -> Result<Option<Row>, Refusal> {
     let data_key = DataKey::new(key.to_vec()).unwrap();
     Ok(match examine(row, key, dialect)? {
@@ -238,7 +238,7 @@ fn is_text(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok()
 }
 
-/// What a plaintext becomes when it is written by one counter and read by another.
+/// Encrypts a plaintext with one counter and decrypts it with another.
 fn misread(key: &[u8], plaintext: &[u8], written: Counter, read: Counter) -> Vec<u8> {
     let mut bytes = plaintext.to_vec();
     crypt(written, key, &mut bytes);
@@ -246,13 +246,13 @@ fn misread(key: &[u8], plaintext: &[u8], written: Counter, read: Counter) -> Vec
     bytes
 }
 
-/// Opens, examines and seals the row of one client; whatever comes out are the bytes that went in.
+/// Opens, examines and seals the row of one client. Every result must be the original bytes.
 fn check(client: &Client, key: &[u8], plaintext: &[u8], digest: Option<&str>) {
     let told = format!("{} {digest:?} {plaintext:x?}", client.name);
     let row = client.row(key, plaintext, digest);
     assert_eq!(wrapped_key(&row).unwrap(), WRAPPED, "{told}");
     let opened = open(&row, key);
-    // The one exception: rucredstash's text that is text for credstash, too, is read as
+    // The one exception: text of rucredstash that is text for credstash as well is read as
     // credstash's. Nothing is written then.
     let either_text = client.counter == Counter::Little
         && plaintext.len() > 16
@@ -276,7 +276,7 @@ fn check(client: &Client, key: &[u8], plaintext: &[u8], digest: Option<&str>) {
     };
     for dialect in [None, Some(whose)] {
         let Ok(Some(sealed)) = resealed(&row, key, dialect) else {
-            // Whoever says whose it is has it sealed, unless the row denies it.
+            // With a hint about its dialect it is sealed, unless the row contradicts the hint.
             assert!(dialect.is_none() || opened.is_err(), "{told}");
             continue;
         };
@@ -295,7 +295,7 @@ fn keys() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 64)
 }
 
-/// Random bytes; text whose end is not; text. Each of 0 to 64 bytes.
+/// Random bytes, text with a binary end, or text, each of 0 to 64 bytes.
 fn values() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..=64),
@@ -316,7 +316,7 @@ fn values() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn what_any_client_wrote_is_returned_and_sealed_as_it_was_or_refused(
+    fn a_row_of_any_client_is_read_and_sealed_unchanged_or_refused(
         key in keys(),
         value in values(),
     ) {
@@ -337,8 +337,8 @@ fn key() -> Vec<u8> {
     (0..64).collect()
 }
 
-/// A data key, and seventeen bytes under it: whether they are text for credstash, which wrote them,
-/// and whether they are for rucredstash.
+/// A data key and seventeen bytes encrypted under it. The flags say whether they are text for
+/// credstash, which wrote them, and for rucredstash.
 fn seventeen(text: bool, misread_text: bool) -> (Vec<u8>, Vec<u8>) {
     let last = if text { b'!' } else { 0xff };
     let value = [b"sixteen letters.".as_slice(), &[last]].concat();
@@ -350,7 +350,7 @@ fn seventeen(text: bool, misread_text: bool) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_row_that_rucredstash_cannot_have_written_is_credstashs_whatever_its_bytes() {
+fn a_row_that_rucredstash_cannot_have_written_is_credstashs() {
     let (key, value) = seventeen(false, true);
     for (client, digest) in [
         ("unicreds", None),
@@ -371,7 +371,7 @@ fn a_row_that_rucredstash_cannot_have_written_is_credstashs_whatever_its_bytes()
 }
 
 #[test]
-fn a_short_value_that_may_be_either_clients_is_not_guessed() {
+fn a_short_value_that_either_client_may_have_written_is_not_guessed() {
     for digest in ["SHA256", "SHA384", "SHA512"] {
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let row = the("credstash on Python 3").row(&key, &value, Some(digest));
@@ -381,23 +381,23 @@ fn a_short_value_that_may_be_either_clients_is_not_guessed() {
         let credstash = Ok((true, Some(Dialect::Credstash)));
         // Binary for credstash, text for rucredstash.
         assert_eq!(read(seventeen(false, true)), (Err(Refusal::Ambiguous), "ambiguous"));
-        // Text for both: what the table's own client stores is returned, and nothing is written.
+        // Text for both: it is read as credstash's, and nothing is written.
         assert_eq!(read(seventeen(true, true)), (credstash, "ambiguous"));
-        // Not text for rucredstash: credstash's, text or not.
+        // Not text for rucredstash: it is credstash's, text or not.
         assert_eq!(read(seventeen(true, false)), (credstash, "as it is"));
         assert_eq!(read(seventeen(false, false)), (credstash, "as it is"));
     }
 }
 
 #[test]
-fn a_long_text_of_rucredstash_is_told_from_the_row_alone() {
+fn a_long_text_of_rucredstash_is_recognized_by_its_row() {
     let long = b"thirty bytes and more of plain text, as people have it";
     for digest in RUST {
         let row = the("rucredstash").row(&key(), long, *digest);
         let expected = (long.to_vec(), Some(Dialect::RucredstashLe32));
         assert_eq!(open(&row, &key()), Ok(expected));
         assert_eq!(kind(&examine(&row, &key(), None)), "anew");
-        // The attributes of another client, which never wrote this: they were changed.
+        // Attributes of another client, which never writes this: they were changed.
         let mut of_credstash = row.clone();
         let hmac = String::from_utf8(row["hmac"].bytes().unwrap().to_vec()).unwrap();
         of_credstash.insert("hmac".to_owned(), Attribute::Text(hmac));
@@ -407,25 +407,25 @@ fn a_long_text_of_rucredstash_is_told_from_the_row_alone() {
 }
 
 #[test]
-fn an_owner_decides_what_may_be_either_and_nothing_else() {
+fn a_hint_decides_only_between_two_possible_dialects() {
     let (credstash, rucredstash) = (Some(Dialect::Credstash), Some(Dialect::RucredstashLe32));
     let haskell = Some(Dialect::CredentialsHaskell);
     let python = the("credstash on Python 3");
     let long = b"thirty bytes and more of plain text, as people have it".to_vec();
     let sha256 = Some("SHA256");
     for (client, (key, value), digest, as_credstash, as_rucredstash, as_haskell) in [
-        // Either's. The hint may be wrong either way, so the row as it was is kept.
+        // Either is possible. The hint may be wrong, so the earlier form is kept.
         (python, seventeen(true, true), sha256, "anew", "anew", "no"),
         (python, seventeen(false, true), sha256, "anew", "anew", "no"),
-        // The same bytes for both.
+        // Both read the same bytes.
         (python, (key(), b"short".to_vec()), sha256, "as it is", "as it is", "no"),
-        // credstash's, because the other reading is not text.
+        // credstash's, because rucredstash would not read text.
         (python, (key(), long.clone()), sha256, "as it is", "no", "no"),
         (python, seventeen(true, false), sha256, "as it is", "no", "no"),
         // credstash's, because the attributes are not rucredstash's.
         (python, seventeen(true, true), Some("SHA224"), "as it is", "no", "no"),
         (python, (key(), b"short".to_vec()), None, "as it is", "no", "no"),
-        // rucredstash's, because credstash's reading would be noise.
+        // rucredstash's, because credstash would read noise.
         (the("rucredstash"), (key(), long.clone()), sha256, "no", "anew", "no"),
         (the("Haskell's credentials"), (key(), long.clone()), None, "no", "no", "anew"),
     ] {
@@ -444,7 +444,7 @@ fn an_owner_decides_what_may_be_either_and_nothing_else() {
 }
 
 #[test]
-fn a_legacy_row_retyped_from_text_to_bytes_is_refused_and_the_other_way_round() {
+fn a_legacy_row_with_text_changed_to_bytes_or_the_reverse_is_refused() {
     let value = b"a password of some length";
     let as_bytes = |row: &Row, name: &str| {
         Attribute::Bytes(BASE64_STANDARD.decode(row[name].text().unwrap()).unwrap())
@@ -458,7 +458,7 @@ fn a_legacy_row_retyped_from_text_to_bytes_is_refused_and_the_other_way_round() 
         for name in ["key", "contents"] {
             row.insert(name.to_owned(), as_bytes(&row, name));
         }
-        // The attributes are not Haskell's.
+        // The attributes are not those of the Haskell client.
         assert_eq!(open(&row, &key()), Err(Refusal::Malformed), "{client}");
         assert_eq!(kind(&examine(&row, &key(), None)), "Malformed");
         // Now they are.
@@ -482,7 +482,7 @@ fn a_legacy_row_retyped_from_text_to_bytes_is_refused_and_the_other_way_round() 
     }
     assert_eq!(open(&row, &key()), Err(Refusal::Integrity));
     assert_eq!(kind(&examine(&row, &key(), None)), "Integrity");
-    // What Haskell's client never writes.
+    // The Haskell client never writes this.
     for (name, attribute) in [
         ("digest", Some(Attribute::Text("SHA256".to_owned()))),
         ("hmac", Some(Attribute::Bytes(haskell["hmac"].text().unwrap().into()))),
@@ -500,7 +500,7 @@ fn a_legacy_row_retyped_from_text_to_bytes_is_refused_and_the_other_way_round() 
 }
 
 #[test]
-fn white_space_in_base64_is_skipped_and_nothing_else_is() {
+fn only_white_space_in_base64_is_skipped() {
     let row = the("credstash on Python 2").row(&key(), b"a password", Some("SHA256"));
     for name in ["key", "contents"] {
         let text = row[name].text().unwrap();
@@ -522,7 +522,7 @@ fn white_space_in_base64_is_skipped_and_nothing_else_is() {
 }
 
 #[test]
-fn an_unsupported_digest_is_told_apart() {
+fn an_unsupported_digest_has_its_own_refusal() {
     let mut row = the("credstash on Python 2").row(&key(), b"s", None);
     for (digest, refusal) in [
         (Attribute::Text("SHA3-256".to_owned()), Refusal::UnsupportedDigest),
@@ -536,7 +536,7 @@ fn an_unsupported_digest_is_told_apart() {
 }
 
 #[test]
-fn what_has_marks_of_a_seal_and_no_seal_is_stripped() {
+fn a_row_with_attributes_of_a_sealed_row_but_no_seal_is_stripped() {
     let row = the("credstash on Python 2").row(&key(), b"s", None);
     assert!(!is_stripped(&row));
     for mark in ["binary", "context", "json"] {

@@ -1,5 +1,5 @@
-//! What a request can make a function spend: a few times the size of the request, whatever is in
-//! it. One test, because the peak is the process's.
+//! The memory that a request can make a function use: a few times its size, whatever its content.
+//! There is one test, because the peak belongs to the process.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -9,9 +9,10 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use coffer::error::Error;
 use coffer::event::Received;
 use coffer::fields::Fields;
+use coffer::operations::legacy_hints::LegacyHints;
 use serde_json::value::RawValue;
 
-/// A line of `/proc/self/status`, in bytes.
+/// Reads a line of `/proc/self/status`, in bytes.
 fn status(field: &str) -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
@@ -19,7 +20,7 @@ fn status(field: &str) -> usize {
     kilobytes.parse::<usize>().unwrap() * 1024
 }
 
-/// `head`, as many of `entry` as fit, separated by commas, and `tail`.
+/// Joins `head`, as many of `entry` as fit, separated by commas, and `tail`.
 fn filled(size: usize, head: &str, entry: impl Fn(usize) -> String, tail: &str) -> String {
     let mut text = head.to_owned();
     let mut count = 0;
@@ -40,7 +41,7 @@ fn requests(size: usize) -> Vec<(&'static str, String, Read)> {
     let same = |_: usize| r#""":1"#.to_owned();
     let numbered = |n: usize| format!(r#""{n}":1"#);
     let several: Read = |fields| fields.several("secrets").map(drop);
-    let hints: Read = |fields| fields.hints().map(drop);
+    let hints: Read = |fields| LegacyHints::parse(fields).map(drop);
     let context: Read = |fields| fields.context("context").map(drop);
     let either: Read = |fields| fields.number_or_text("version").map(drop);
     let nothing: Read = |_| Ok(());
@@ -48,7 +49,7 @@ fn requests(size: usize) -> Vec<(&'static str, String, Read)> {
         format!(r#"{{"requestContext":{{"http":{{"method":"PUT"}}}},"body":{body}{more}}}"#)
     };
     let array = filled(size, r#"{"secrets":["#, small, "]}");
-    // Base64 makes four bytes of three.
+    // Base64 encodes three bytes as four.
     let encoded = filled(size / 4 * 3, r#"{"secrets":["#, small, "]}");
     let encoded = format!("\"{}\"", BASE64_STANDARD.encode(encoded));
     let headers = filled(size, r#","headers":{"#, |n| format!(r#""x-{n}":"""#), "}");
@@ -70,20 +71,20 @@ fn requests(size: usize) -> Vec<(&'static str, String, Read)> {
 }
 
 #[test]
-fn a_request_takes_a_few_times_its_size_whatever_is_in_it() {
+fn a_request_uses_a_few_times_its_size_whatever_its_content() {
     const MB: usize = 1024 * 1024;
     for size in [MB * 3 / 2, MB * 59 / 10] {
         for (what, request, read) in requests(size) {
             let length = request.len();
             let event = RawValue::from_string(request).unwrap();
-            // The peak starts again from what is in use.
+            // Resets the peak to the memory in use.
             fs::write("/proc/self/clear_refs", "5").unwrap();
             let before = status("VmRSS:");
             let Received { fields, .. } = Received::read(event);
             let read = fields.and_then(|mut fields| read(&mut fields));
-            let spent = status("VmHWM:").saturating_sub(before);
+            let used = status("VmHWM:").saturating_sub(before);
             assert_eq!(read.is_ok(), what == "many headers", "{what}");
-            assert!(spent < 4 * length + 4 * MB, "{what}: {spent} bytes for {length}");
+            assert!(used < 4 * length + 4 * MB, "{what}: {used} bytes for {length}");
         }
     }
 }

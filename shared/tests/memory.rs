@@ -1,5 +1,5 @@
-//! A process reads a secret from a request and answers with one, and another process looks for
-//! what is left of them in its memory.
+//! A process reads a secret from a request and returns one in a response. Another process searches
+//! its memory for both.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 #![expect(
@@ -18,10 +18,10 @@ use coffer::secret::{Secret, reveal};
 use serde_json::value::RawValue;
 
 const READER: &str = "COFFER_TEST_READER";
-const TEST: &str = "a_secret_leaves_nothing_behind_in_memory";
+const TEST: &str = "a_secret_leaves_no_copy_in_memory";
 
-/// Not in the binary as it stands: it is put together when the test runs. The quote and the
-/// backslash make escapes, which JSON readers unescape in a buffer of their own.
+/// Builds a value at run time, so that the binary does not contain it. JSON readers unescape its
+/// quote and backslash in a buffer of their own.
 fn value(of: &str) -> String {
     let digits: String = (0..25).map(|digit: u32| (digit % 10).to_string()).collect();
     format!("{of}-\"q\\b-{digits}-{of}")
@@ -34,8 +34,8 @@ struct Opened {
 }
 
 /// The reader: takes one request from standard input, as the runtime takes it from its socket,
-/// answers with the secret in it, and then waits, to be looked at.
-fn read_and_answer() {
+/// returns the secret in it, and waits while its memory is searched.
+fn read_and_respond() {
     let mut input = File::open("/dev/stdin").unwrap();
     let mut length = [0; 4];
     input.read_exact(&mut length).unwrap();
@@ -53,16 +53,16 @@ fn read_and_answer() {
     let sent = serde_json::to_vec(&reply).unwrap();
     let length = sent.len();
     drop((sent, reply));
-    // Past the test harness, which keeps what is printed.
+    // Not through the test harness, which keeps the output.
     File::create("/dev/stdout").unwrap().write_all(&length.to_le_bytes()).unwrap();
     assert_eq!(input.read(&mut [0]).unwrap(), 0);
     drop(kept);
 }
 
 #[test]
-fn a_secret_leaves_nothing_behind_in_memory() {
+fn a_secret_leaves_no_copy_in_memory() {
     if std::env::var_os(READER).is_some() {
-        return read_and_answer();
+        return read_and_respond();
     }
     let (value, kept) = (value("answered"), value("kept"));
     for request in [direct(&value, &kept), http(&value, &kept)] {
@@ -76,13 +76,13 @@ fn a_secret_leaves_nothing_behind_in_memory() {
         let input = reader.stdin.as_mut().unwrap();
         input.write_all(&u32::try_from(request.len()).unwrap().to_le_bytes()).unwrap();
         input.write_all(request.as_bytes()).unwrap();
-        let answered = answered(&mut reader);
+        let answered = wait_for_response(&mut reader);
         let memory = memory_of(&reader);
         drop(reader.stdin.take());
         assert!(reader.wait().unwrap().success());
 
         assert!(answered > value.len());
-        // What is still there is found, so what is not found is gone.
+        // The search finds what is still there, so a value that it does not find is gone.
         assert!(is_in(&memory, kept.as_bytes()));
         for form in forms(&value) {
             assert!(!is_in(&memory, &form), "{}", String::from_utf8_lossy(&form));
@@ -102,8 +102,8 @@ fn http(value: &str, kept: &str) -> String {
     .to_string()
 }
 
-/// Waits until the reader is done: past the lines of its harness, eight bytes of a length.
-fn answered(reader: &mut Child) -> usize {
+/// Waits until the reader is done: after the lines of its harness, eight bytes of a length.
+fn wait_for_response(reader: &mut Child) -> usize {
     let mut output = Vec::new();
     let stdout = reader.stdout.as_mut().unwrap();
     loop {
@@ -118,13 +118,13 @@ fn answered(reader: &mut Child) -> usize {
     }
 }
 
-/// The value as it is, as JSON escapes it, as JSON in JSON does, and in base64.
+/// Returns the value as it is, escaped as JSON, escaped as JSON within JSON, and in base64.
 fn forms(value: &str) -> Vec<Vec<u8>> {
     let escaped = |text: &str| serde_json::to_string(text).unwrap().trim_matches('"').to_owned();
     let once = escaped(value);
     let twice = escaped(&once);
     let base64 = BASE64_STANDARD.encode(&value[..value.len() / 3 * 3]);
-    // The end of it, too, which no escape changes: the beginning may have been written over.
+    // And its end, which has no escapes, because the beginning may have been overwritten.
     let end = value[value.len() - 20..].to_owned();
     [value.to_owned(), once, twice, base64, end].map(String::into_bytes).to_vec()
 }
@@ -133,7 +133,7 @@ fn is_in(memory: &[Vec<u8>], needle: &[u8]) -> bool {
     memory.iter().any(|region| region.windows(needle.len()).any(|window| window == needle))
 }
 
-/// All that the process can write to.
+/// Reads all writable memory of the process.
 fn memory_of(process: &Child) -> Vec<Vec<u8>> {
     let root = format!("/proc/{}", process.id());
     let memory = File::open(format!("{root}/mem")).unwrap();

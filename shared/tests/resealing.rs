@@ -1,4 +1,4 @@
-//! Rows that other programs wrote, given a seal: what each becomes, and what is left as it is.
+//! The reseal of rows of other programs: what each becomes, and which are not changed.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -32,9 +32,9 @@ fn kind(examined: &Result<Examined, Refusal>) -> &'static str {
     }
 }
 
-/// Every vector, and what it becomes. None of them is text either way.
+/// Every vector, and the result of its reseal. None of them is text in either dialect.
 #[test]
-fn every_vector_becomes_what_it_should() {
+fn every_vector_is_resealed_as_expected() {
     let file: Value = serde_json::from_str(include_str!("vectors.json")).unwrap();
     for vector in file["vectors"].as_array().unwrap() {
         let name = vector["name"].as_str().unwrap();
@@ -69,7 +69,7 @@ fn every_vector_becomes_what_it_should() {
             _ => "as it is",
         };
         assert_eq!(kind(&examined), expected, "{name}");
-        // Sealed, it opens to the same, and carries a seal that holds.
+        // With the seal, it opens to the same value, and the seal is valid.
         let sealed = match examined.unwrap() {
             Examined::AsItIs(secret) => seal_over(&key(), &secret, row.clone()).unwrap(),
             Examined::Anew(secret) => {

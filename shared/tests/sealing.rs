@@ -1,4 +1,4 @@
-//! What Coffer seals opens again, and does not once a single bit of it has changed.
+//! A sealed row opens, and no longer does after a single bit of it has changed.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
@@ -13,7 +13,7 @@ fn data_key(seed: u8) -> DataKey {
     DataKey::new((0..64).map(|i: u8| i.wrapping_mul(7) ^ seed).collect()).unwrap()
 }
 
-/// The describing attributes of a row, of every type that Coffer writes.
+/// Creates the describing attributes of a row, of every type that Coffer writes.
 fn described(name: &str, comment: &str, context: &BTreeMap<String, String>) -> Row {
     let text = |value: &str| Attribute::Text(value.to_owned());
     [
@@ -29,7 +29,7 @@ fn described(name: &str, comment: &str, context: &BTreeMap<String, String>) -> R
     .into()
 }
 
-/// A row as it is stored: sealed, with the wrapped key added.
+/// Creates a row as it is stored: sealed, with the wrapped key added.
 fn stored(plaintext: &[u8], description: Row) -> Row {
     let mut row = seal(&data_key(1), &Secret::new(plaintext.to_vec()), description).unwrap();
     row.insert("key".to_owned(), Attribute::Text("d3JhcHBlZA==".to_owned()));
@@ -51,7 +51,7 @@ fn open(row: &Row, key: &DataKey) -> Result<Vec<u8>, Refusal> {
         .map_or_else(|| decode(&answer["secret_base64"]), |text| text.clone().into_bytes()))
 }
 
-/// Every value that differs from this one in a single bit and that DynamoDB could store.
+/// Returns every value that differs from this one in a single bit and that DynamoDB can store.
 fn flipped(attribute: &Attribute) -> Vec<Attribute> {
     let bits = |bytes: &[u8]| -> Vec<Vec<u8>> {
         let flip = |bit: usize| {
@@ -140,7 +140,7 @@ proptest! {
             row.insert(added.clone(), value);
             prop_assert_eq!(open(&row, &data_key(1)), Err(Refusal::Integrity));
         }
-        // Without its seal a row is a legacy row, which is the stack's to refuse.
+        // Without its seal, a row is a legacy row. The stack decides whether it is opened.
         for attribute in row.keys().filter(|name| *name != "key" && *name != "seal") {
             let mut without = row.clone();
             without.remove(attribute);
@@ -173,13 +173,13 @@ fn a_wrapped_key_can_change_under_the_seal() {
     assert_eq!(open(&row, &data_key(1)), Ok(b"secret".to_vec()));
 }
 
-/// The seal, pinned: a stack must open tomorrow what it sealed today.
+/// A fixed row with its seal: later releases must open what this one seals.
 #[test]
-fn the_format_stays_what_it_is() {
+fn the_format_does_not_change() {
     let context = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
     let row = stored("pässword".as_bytes(), described("dev/db", "why", &context));
     let attribute = |name: &str| row[name].text().unwrap();
-    // Computed apart from this code, with Python's hmac and cryptography.
+    // Computed independently of this code, with Python's hmac and cryptography.
     assert_eq!(attribute("contents"), "pTKX8E5A21wh");
     assert_eq!(
         attribute("hmac"),

@@ -1,4 +1,4 @@
-//! Every row that another program wrote, opened or refused as `vectors.json` says.
+//! Rows of other programs, opened or refused as `vectors.json` says.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -64,7 +64,7 @@ fn vectors() -> Vec<Vector> {
     file.vectors
 }
 
-/// The plaintext as an answer shows it.
+/// Returns the plaintext as a response shows it.
 fn revealed(opened: &Opened) -> Vec<u8> {
     let mut json = Vec::new();
     coffer::secret::reveal(&opened.secret, &mut serde_json::Serializer::new(&mut json)).unwrap();
@@ -77,7 +77,7 @@ fn revealed(opened: &Opened) -> Vec<u8> {
 }
 
 #[test]
-fn every_vector_opens_or_is_refused_as_it_says() {
+fn every_vector_is_opened_or_refused_as_expected() {
     let mut seen = BTreeMap::<&str, u32>::new();
     for vector in &vectors() {
         let name = &vector.name;
@@ -106,10 +106,10 @@ fn every_vector_opens_or_is_refused_as_it_says() {
 }
 
 #[test]
-fn the_dialect_is_told_from_the_row_alone() {
+fn the_dialect_is_recognized_by_the_row() {
     for vector in vectors().iter().filter(|vector| matches!(vector.expect, Expect::Plaintext(_))) {
         let expected = match (vector.dialect.as_str(), vector.name.as_str()) {
-            // Sixteen bytes and less look the same whichever way the counter runs.
+            // Sixteen bytes or fewer look the same in both directions of the counter.
             ("credstash" | "credstash-python2", _) | (_, "ru-short") => Dialect::Credstash,
             ("credentials-haskell", _) => Dialect::CredentialsHaskell,
             ("rucredstash-le32", _) => Dialect::RucredstashLe32,

@@ -1,42 +1,9 @@
-//! remind: tells, ahead of time and once, that a version expires.
+//! The function remind.
 
 use std::process::ExitCode;
 
-use coffer::chain::Caller;
-use coffer::coffer::Coffer;
-use coffer::error::Error;
-use coffer::event::Answer;
-use coffer::fields::Fields;
-use coffer::lambda::{self, Operation};
-use coffer::name::Name;
-
-struct Request;
-
-#[derive(serde::Serialize)]
-struct Reminded {
-    notices: u64,
-}
-
-impl Operation for Request {
-    const NAME: &'static str = "remind";
-
-    fn parse(_: &mut Fields) -> Result<Self, Error> {
-        Ok(Self)
-    }
-
-    fn name(&self) -> Option<&Name> {
-        None
-    }
-
-    fn writes(&self) -> bool {
-        true
-    }
-
-    async fn apply(self, coffer: &Coffer, _: &Caller) -> Result<Answer, Error> {
-        Answer::json(&Reminded { notices: coffer.remind().await? })
-    }
-}
+use coffer::operations::remind::Remind;
 
 fn main() -> ExitCode {
-    lambda::run::<Request>()
+    coffer::lambda::run::<Remind>()
 }

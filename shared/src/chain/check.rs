@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{HEAD, Tail, hash, key, moment, sequence};
+use super::{ChainHead, HEAD, hash, key, moment, sequence};
 use crate::moment::Moment;
 use crate::row::{Attribute, Row};
 
@@ -33,10 +33,10 @@ pub struct Check {
     entries: u64,
     last: Option<LastEvent>,
     /// The event that the head records.
-    head_event: Option<Tail>,
+    head_event: Option<ChainHead>,
     /// The number of the newest event that was written together with a head.
     newest_with_head: u64,
-    head: Option<Tail>,
+    head: Option<ChainHead>,
 }
 
 /// The event that was checked last. Its hash is empty if it is altered.
@@ -54,7 +54,7 @@ impl Check {
     #[must_use]
     pub fn new(head: Option<&Row>, now: Moment) -> Self {
         let mut broken = BTreeSet::new();
-        let tail = head.and_then(Tail::from_head);
+        let tail = head.and_then(ChainHead::from_head);
         if head.is_some() && tail.is_none() {
             broken.insert(Broken { entry: HEAD.to_owned(), fault: Fault::Altered });
         }
@@ -100,7 +100,7 @@ impl Check {
             self.report(entry, Fault::Altered);
         }
         if self.head.as_ref().is_some_and(|head| head.sequence == sequence) {
-            self.head_event = Tail::from_event(row);
+            self.head_event = ChainHead::from_event(row);
         }
         // A bundle writes events without heads.
         if !row.get("headless").is_some_and(Attribute::is_set) {
@@ -147,7 +147,7 @@ impl Check {
             }
         }
         // The head only ever moves to newer events.
-        let now = head.and_then(Tail::from_head).map_or(0, |head| head.sequence);
+        let now = head.and_then(ChainHead::from_head).map_or(0, |head| head.sequence);
         if self.newest_with_head > now {
             let fault = if head.is_some() { Fault::Altered } else { Fault::Missing };
             self.report(HEAD.to_owned(), fault);
@@ -161,17 +161,17 @@ mod tests {
     use super::super::fixtures::{
         LONG_AGO, NOW, at, caller, chain, ending, faults, name, numbered, put,
     };
-    use super::super::{Act, Change, State};
+    use super::super::{EventKind, NewEvent, State};
     use super::*;
 
     #[test]
     fn an_unchanged_chain_passes() {
         let (rows, head) = chain(0, false);
         assert_eq!(faults(&rows, Some(&head)), []);
-        assert_eq!(Tail::of(&[head.clone(), rows[9].clone()]).unwrap().sequence, 10);
-        assert_eq!(Tail::of(&[head]).unwrap().highest.unwrap().number(), 10);
-        assert_eq!(Tail::of(&[]), Some(Tail::default()));
-        assert_eq!(Tail::of(&[Row::new()]), None);
+        assert_eq!(ChainHead::of(&[head.clone(), rows[9].clone()]).unwrap().sequence, 10);
+        assert_eq!(ChainHead::of(&[head]).unwrap().highest.unwrap().number(), 10);
+        assert_eq!(ChainHead::of(&[]), Some(ChainHead::default()));
+        assert_eq!(ChainHead::of(&[Row::new()]), None);
     }
 
     #[test]
@@ -313,13 +313,13 @@ mod tests {
     #[test]
     fn a_delete_records_the_end_of_the_recovery_window_under_the_hash() {
         let caller = caller();
-        let change = Change {
-            act: Act::Delete,
+        let change = NewEvent {
+            kind: EventKind::Delete,
             state: State::Deleted,
             recoverable_until: Some(at(NOW)),
             ..put(Vec::new())
         };
-        let (row, tail) = Tail::default().follow(&name(), &change, &caller, None, false);
+        let (row, tail) = ChainHead::default().follow(&name(), &change, &caller, None, false);
         assert_eq!(row["recoverable_until"].text(), Some("1970-01-01T00:33:20Z"));
         let head = tail.to_head(&name());
         assert_eq!(faults(std::slice::from_ref(&row), Some(&head)), []);
@@ -334,8 +334,8 @@ mod tests {
         assert_eq!(faults(&rows, None), []);
         assert_eq!(faults(&rows, Some(&head)), []);
         // From these rows: those of another chain may be a second younger.
-        let older = Tail::of(&rows[3..4]).unwrap().to_head(&name());
+        let older = ChainHead::of(&rows[3..4]).unwrap().to_head(&name());
         assert_eq!(faults(&rows, Some(&older)), []);
-        assert_eq!(Tail::of(&[older, rows[9].clone()]).unwrap().sequence, 10);
+        assert_eq!(ChainHead::of(&[older, rows[9].clone()]).unwrap().sequence, 10);
     }
 }

@@ -1,6 +1,6 @@
 //! Chains for the tests of this module.
 
-use super::{Act, Caller, Change, Check, EVENT, Fault, Newest, State, Tail};
+use super::{Caller, ChainHead, Check, EVENT, EventKind, Fault, NewEvent, Newest, State};
 use crate::moment::Moment;
 use crate::name::{Label, Name, Version};
 use crate::row::{Identity, Row};
@@ -20,9 +20,9 @@ pub(super) fn at(seconds: i64) -> Moment {
     Moment::from_unix(seconds).unwrap()
 }
 
-pub(super) fn put(versions: Vec<Label>) -> Change {
-    Change {
-        act: Act::Put,
+pub(super) fn put(versions: Vec<Label>) -> NewEvent {
+    NewEvent {
+        kind: EventKind::Put,
         versions,
         forced: false,
         state: State::Live,
@@ -35,13 +35,13 @@ pub(super) fn put(versions: Vec<Label>) -> Change {
 /// event is kept longer.
 pub(super) fn ending(ends: &[Option<i64>]) -> (Vec<Row>, Row) {
     let caller = caller();
-    let (mut tail, mut rows) = (Tail::default(), Vec::new());
+    let (mut tail, mut rows) = (ChainHead::default(), Vec::new());
     for end in ends {
         let ttl = end.map(at);
         let (row, next) = tail.follow(&name(), &put(Vec::new()), &caller, ttl, false);
         rows.push(row);
         // As the next writer reads it.
-        tail = Tail::of(&[next.to_head(&name()), rows[rows.len() - 1].clone()]).unwrap();
+        tail = ChainHead::of(&[next.to_head(&name()), rows[rows.len() - 1].clone()]).unwrap();
     }
     let head = tail.to_head(&name());
     (rows, head)
@@ -54,7 +54,7 @@ pub(super) fn identity(version: u64) -> Identity {
 /// Returns a chain of ten puts and its head. The first `expired` events have expired.
 pub(super) fn chain(expired: usize, headless: bool) -> (Vec<Row>, Row) {
     let caller = caller();
-    let mut tail = Tail::default();
+    let mut tail = ChainHead::default();
     let mut rows = Vec::new();
     for version in 1..=10_u64 {
         let versions = vec![Label::from(Version::new(version).unwrap())];
@@ -62,7 +62,7 @@ pub(super) fn chain(expired: usize, headless: bool) -> (Vec<Row>, Row) {
             1 => Newest::Begins(identity(version)),
             _ => Newest::Is(identity(version)),
         };
-        let change = Change { newest, ..put(versions) };
+        let change = NewEvent { newest, ..put(versions) };
         let ttl = if rows.len() < expired { LONG_AGO } else { NOW + 1_000 };
         let (row, next) = tail.follow(&name(), &change, &caller, Some(at(ttl)), headless);
         rows.push(row);

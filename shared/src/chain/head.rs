@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Caller, Change, HEAD, Newest, State, hash, key, moment, sequence};
+use super::{Caller, HEAD, NewEvent, Newest, State, hash, key, moment, sequence};
 use crate::moment::Moment;
 use crate::name::{Label, Name, Version};
 use crate::row::{Attribute, Identity, Row};
 
 /// The end of a chain: what the next event must refer to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tail {
+pub struct ChainHead {
     /// The number of the newest event; 0 if there is none.
     pub sequence: u64,
     /// The highest version that was ever put, as far as the ledger records it.
@@ -26,7 +26,7 @@ pub struct Tail {
     pub(super) ttl: Option<Moment>,
 }
 
-impl Tail {
+impl ChainHead {
     /// Returns the end of a chain of three events.
     #[cfg(test)]
     pub(crate) fn standing(state: State, life: u64, newest: Option<Identity>) -> Self {
@@ -122,7 +122,7 @@ impl Tail {
     pub fn follow(
         &self,
         name: &Name,
-        change: &Change,
+        change: &NewEvent,
         caller: &Caller,
         ttl: Option<Moment>,
         headless: bool,
@@ -138,7 +138,7 @@ impl Tail {
     }
 
     /// Returns the end of the chain after `change`, without the hash.
-    fn after(&self, change: &Change, ttl: Option<Moment>) -> Self {
+    fn after(&self, change: &NewEvent, ttl: Option<Moment>) -> Self {
         let numbers = change.versions.iter().filter_map(Label::number).filter_map(Version::new);
         let sequence = self.sequence + 1;
         let (life, newest) = match &change.newest {
@@ -160,12 +160,12 @@ impl Tail {
     }
 
     /// Returns the event at this end of the chain, without `previous`, `previous_ttl` and `hash`.
-    fn event(&self, name: &Name, change: &Change, caller: &Caller, headless: bool) -> Row {
+    fn event(&self, name: &Name, change: &NewEvent, caller: &Caller, headless: bool) -> Row {
         let text = |text: &str| Attribute::Text(text.to_owned());
         let mut row = Row::from([
             ("name".to_owned(), text(name.as_str())),
             ("entry".to_owned(), text(&key(self.sequence))),
-            ("operation".to_owned(), text(change.act.as_str())),
+            ("operation".to_owned(), text(change.kind.as_str())),
             ("at".to_owned(), Attribute::Text(Moment::now().to_string())),
             ("who".to_owned(), text(&caller.who)),
             ("request_id".to_owned(), text(&caller.request_id)),
@@ -246,14 +246,14 @@ fn newest(row: &Row) -> Option<Identity> {
 #[cfg(test)]
 mod tests {
     use super::super::fixtures::{caller, chain, identity, name, put};
-    use super::super::{Act, Change};
+    use super::super::{EventKind, NewEvent};
     use super::*;
 
     #[test]
     fn an_event_and_its_head_record_the_same_life() {
         let (rows, head) = chain(0, false);
         for row in [&rows[9], &head] {
-            let tail = Tail::of(std::slice::from_ref(row)).unwrap();
+            let tail = ChainHead::of(std::slice::from_ref(row)).unwrap();
             assert_eq!((tail.life, tail.newest), (1, Some(identity(10))));
         }
     }
@@ -262,22 +262,22 @@ mod tests {
     fn a_delete_ends_a_life_and_a_restore_resumes_it() {
         let caller = caller();
         let (rows, head) = chain(0, false);
-        let mut tail = Tail::of(&[head, rows[9].clone()]).unwrap();
+        let mut tail = ChainHead::of(&[head, rows[9].clone()]).unwrap();
         for (act, state, newest, expected) in [
-            (Act::Policy, State::Live, Newest::Kept, (1, Some(10))),
-            (Act::Delete, State::Live, Newest::Is(identity(9)), (1, Some(9))),
-            (Act::Delete, State::Deleted, Newest::Kept, (1, None)),
-            (Act::Restore, State::Live, Newest::Is(identity(8)), (1, Some(8))),
-            (Act::Delete, State::Deleted, Newest::Kept, (1, None)),
-            (Act::Put, State::Anew, Newest::Begins(identity(11)), (16, Some(11))),
-            (Act::Renew, State::Anew, Newest::Is(identity(12)), (16, Some(12))),
+            (EventKind::Policy, State::Live, Newest::Kept, (1, Some(10))),
+            (EventKind::Delete, State::Live, Newest::Is(identity(9)), (1, Some(9))),
+            (EventKind::Delete, State::Deleted, Newest::Kept, (1, None)),
+            (EventKind::Restore, State::Live, Newest::Is(identity(8)), (1, Some(8))),
+            (EventKind::Delete, State::Deleted, Newest::Kept, (1, None)),
+            (EventKind::Put, State::Anew, Newest::Begins(identity(11)), (16, Some(11))),
+            (EventKind::Renew, State::Anew, Newest::Is(identity(12)), (16, Some(12))),
         ] {
-            let change = Change { act, state, newest, ..put(Vec::new()) };
+            let change = NewEvent { kind: act, state, newest, ..put(Vec::new()) };
             let (row, next) = tail.follow(&name(), &change, &caller, None, false);
             tail = next;
             let (life, newest) = expected;
             assert_eq!((tail.life, tail.newest.clone()), (life, newest.map(identity)), "{act:?}");
-            assert_eq!(Tail::of(&[row]), Some(tail.clone()));
+            assert_eq!(ChainHead::of(&[row]), Some(tail.clone()));
         }
     }
 
@@ -287,7 +287,7 @@ mod tests {
         let mut old = rows[9].clone();
         old.remove("life");
         old.remove("newest");
-        let tail = Tail::of(&[old]).unwrap();
+        let tail = ChainHead::of(&[old]).unwrap();
         assert_eq!((tail.life, tail.newest), (0, None));
     }
 
@@ -301,15 +301,15 @@ mod tests {
             ])
         };
         let newest = rows[9].clone();
-        assert_eq!(Tail::of(&[entry(HEAD), newest.clone()]), None);
+        assert_eq!(ChainHead::of(&[entry(HEAD), newest.clone()]), None);
         for key in ["event#x", "event#+000000000000000011", &key(11), "event#18446744073709551615"]
         {
-            assert_eq!(Tail::of(&[head.clone(), entry(key)]), None, "{key}");
-            assert_eq!(Tail::of(&[entry(key)]), None, "{key}");
+            assert_eq!(ChainHead::of(&[head.clone(), entry(key)]), None, "{key}");
+            assert_eq!(ChainHead::of(&[entry(key)]), None, "{key}");
         }
-        assert_eq!(Tail::of(&[head, entry(&key(10))]).unwrap().sequence, 10);
+        assert_eq!(ChainHead::of(&[head, entry(&key(10))]).unwrap().sequence, 10);
         let mut huge = newest;
         huge.insert("entry".to_owned(), Attribute::Text("event#18446744073709551615".to_owned()));
-        assert_eq!(Tail::of(&[huge]), None);
+        assert_eq!(ChainHead::of(&[huge]), None);
     }
 }

@@ -1,11 +1,11 @@
-//! Ends the process at a chosen write: for tests alone, and in no binary that is deployed.
+//! Ends the process at a chosen write, for tests. No deployed binary contains it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 static LEFT: AtomicI64 = AtomicI64::new(-1);
 
-/// Lets `points` more points pass and ends the process at the next one. Each write has two: one
-/// before it is sent and one after it was answered.
+/// Passes `points` more points and ends the process at the next one. Each write has two: one
+/// before the request and one after the response.
 pub fn after(points: i64) {
     LEFT.store(points, Ordering::SeqCst);
 }

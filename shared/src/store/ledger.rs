@@ -1,40 +1,37 @@
-//! The ledger: events, deleted versions, tokens and notices, everything about secrets that is no
-//! live version.
+//! The ledger: everything about secrets that is not a live version.
 //!
-//! | `entry` | under | what |
+//! | `entry` | `name` | what |
 //! |---|---|---|
-//! | `event#…` | the name | what was done, a chain: [`crate::chain`] |
-//! | `head` | the name | the end of that chain |
-//! | `deleted#VERSION#MARK` | the name | a version awaiting recovery, its row under `row`; with `before_reseal`, what a version was before it was sealed again |
-//! | `notice#VERSION#SECONDS` | the name | that the version expires, so that this is told once |
-//! | `token` | `/token/…`, which is no secret's name | what a put or renew with a token answered |
-//! | `policy#NAME` | `/policies`, likewise | when the name is renewed: [`super::policy`] |
-//! | `run#…` and others | `/rotation…`, likewise | runs over the whole stack: [`super::run`] |
+//! | `event#…` | the secret's | an event of its history: [`crate::chain`] |
+//! | `head` | the secret's | the chain head of its history |
+//! | `deleted#VERSION#MARK` | the secret's | a deleted version that can be restored, or its form before a reseal: [`super::deleted`] |
+//! | `notice#VERSION#SECONDS` | the secret's | the notice that the version expires |
+//! | `token` | `/token/…` | the response to a request with a token: [`super::tokens`] |
+//! | `policy#NAME` | `/policies` | the rotation policy of the name: [`super::policies`] |
+//! | `run#…` and others | `/rotation…` | runs over the whole stack: [`super::runs`] |
+//!
+//! No secret has a name under `/token`, `/policies` or `/rotation`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use sha2::{Digest, Sha256};
 
-use crate::chain::{Act, EVENT, HEAD, Tail};
-use crate::digest;
+use crate::chain::{ChainHead, EVENT, EventKind, HEAD};
 use crate::error::Error;
-use crate::life::Identity;
 use crate::moment::Moment;
 use crate::name::{Label, Name};
 use crate::row::{Attribute, Row};
 
-use super::walk::{BEFORE_RESEAL, Part};
-use super::{Item, Key, Place, Store, identity_of, queried, row_of, scanned};
+use super::condition::Condition;
+use super::item::{Item, Key, KeySchema, item_of, only, row_of, send_query, send_scan};
+use super::transaction::{Committed, Transaction, WriteLabel};
 
-/// What the sort key of every deleted version begins with.
-const DELETED: &str = "deleted#";
-/// What sorts behind every key that begins with a word and `#`.
-const BEHIND: char = '$';
+/// The character that sorts after `#`, and so after every key that begins with a word and `#`.
+pub(super) const AFTER_HASH: char = '$';
 
-/// The attributes of events and heads: all that may be read by those who must not read a deleted
-/// version.
+/// The attributes of events and chain heads: all that may be read by a role that must not read a
+/// deleted version.
 const CHAIN: &[&str] = &[
     "at",
     "entry",
@@ -56,135 +53,211 @@ const CHAIN: &[&str] = &[
     "versions",
     "who",
 ];
-/// What the name begins with under which a token's entry lies.
-const TOKENS: &str = "/token/";
-/// The attributes of a token's entry.
-const TOKEN: &[&str] = &["answer", "entry", "fingerprint", "name", "ttl"];
 
-/// A version that awaits recovery.
+/// The ledger.
 #[derive(Debug)]
-pub struct Buried {
-    /// Its version, as it is restored.
-    pub label: Label,
-    /// Its version as it lies in the ledger.
-    pub stored: Label,
-    /// When it was deleted, to the second; none if that is not known.
-    pub deleted_at: Option<Moment>,
-    /// The number of the event that tells of it: of two, the later one is greater.
-    pub sequence: u64,
-    /// The moment from which on it cannot be restored.
-    pub until: Moment,
-    /// The life of the name that it belongs to, if that was recorded.
-    pub life: Option<u64>,
-    /// Whether this is what a version was before it was sealed again. Such an entry is no deleted
-    /// version: it is restored only by those who ask for it.
-    pub before_reseal: bool,
-    item: Item,
+pub struct Ledger {
+    pub(super) client: Client,
+    pub(super) table: String,
 }
 
-impl Buried {
-    fn of(item: Item) -> Option<Self> {
-        let row = item.get("row")?.as_m().ok()?;
-        let label = Label::stored(row.get("version")?.as_s().ok()?);
-        let number = |name: &str| item.get(name)?.as_n().ok()?.parse::<i64>().ok();
-        let until = number("ttl").and_then(Moment::from_unix)?;
-        let deleted_at = number("deleted_at").and_then(Moment::from_unix);
-        let sequence = number("sequence").and_then(|number| number.try_into().ok()).unwrap_or(0);
-        let before_reseal = item.get(BEFORE_RESEAL).is_some_and(|flag| flag.as_bool() == Ok(&true));
-        let life = number("life").and_then(|number| number.try_into().ok());
-        let stored = label.clone();
-        Some(Self { label, stored, deleted_at, sequence, until, life, before_reseal, item })
+/// A part of a table, as a parallel scan divides it.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The number of the part, from 0.
+    pub number: u32,
+    /// The number of parts.
+    pub of: u32,
+}
+
+impl Part {
+    pub(super) fn segment(self) -> i32 {
+        i32::try_from(self.number).unwrap_or(i32::MAX)
     }
 
-    /// The entry as it lies in the ledger.
-    pub(crate) fn item(&self) -> &Item {
-        &self.item
+    pub(super) fn total_segments(self) -> i32 {
+        i32::try_from(self.of).unwrap_or(i32::MAX)
+    }
+}
+
+impl Ledger {
+    /// Creates a client of the ledger with this name.
+    #[must_use]
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
     }
 
-    /// The identity of the row.
-    pub(crate) fn identity(&self) -> Option<Identity> {
-        identity_of(self.item.get("row")?.as_m().ok()?)
+    /// Does all writes of a transaction or none.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Unavailable`].
+    pub async fn commit(&self, transaction: &Transaction) -> Result<Committed, Error> {
+        transaction.commit(&self.client).await
     }
 
-    /// The row as it lay in the live table.
-    pub(crate) fn live(&self) -> Item {
-        let mut live = self.item.get("row").and_then(|row| row.as_m().ok()).cloned();
-        if let (Some(live), Some(name)) = (&mut live, self.item.get("name")) {
-            live.insert("name".to_owned(), name.clone());
+    /// Returns the chain head of a name's history, strongly consistent. It comes from the newest
+    /// event or from the head's entry, whichever is newer.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; [`Error::Unreadable`].
+    pub async fn chain_head(&self, name: &Name) -> Result<ChainHead, Error> {
+        // Nothing sorts between the newest event and the head's entry.
+        let query = self.entries(name.as_str(), EVENT, HEAD).scan_index_forward(false).limit(2);
+        let items = self.send(only(CHAIN, query)).await?.0;
+        let rows: Vec<_> = items.into_iter().map(row_of).collect();
+        ChainHead::of(&rows).ok_or(Error::Unreadable)
+    }
+
+    /// Returns the entry of a name's chain head, strongly consistent.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn head_entry(&self, name: &Name) -> Result<Option<Row>, Error> {
+        let query = self.entries(name.as_str(), HEAD, HEAD);
+        Ok(self.send(only(CHAIN, query)).await?.0.into_iter().next().map(row_of))
+    }
+
+    /// Reads a page of a name's events, strongly consistent. Returns the sort key of the last one
+    /// as well if there may be more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn events(
+        &self,
+        name: &Name,
+        ascending: bool,
+        after: Option<String>,
+        limit: Option<i32>,
+    ) -> Result<(Vec<Row>, Option<String>), Error> {
+        let last = format!("event{AFTER_HASH}");
+        let query = self
+            .entries(name.as_str(), EVENT, &last)
+            .scan_index_forward(ascending)
+            .set_limit(limit)
+            .set_exclusive_start_key(after.map(|entry| key_item(name.as_str(), entry)));
+        let (items, last) = self.send(only(CHAIN, query)).await?;
+        Ok((items.into_iter().map(row_of).collect(), last.as_ref().and_then(entry_of)))
+    }
+
+    /// Reads a page of a part of the ledger: the keys of the events of these kinds since a moment,
+    /// strongly consistent. Returns the key of the last entry that was read as well if there may be
+    /// more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn events_since(
+        &self,
+        kinds: &[EventKind],
+        since: Moment,
+        part: Part,
+        after: Option<Key>,
+        limit: i32,
+    ) -> Result<(Vec<Key>, Option<Key>), Error> {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let placeholders: Vec<_> = (0..kinds.len()).map(|index| format!(":act{index}")).collect();
+        let filter = format!(
+            "begins_with(#entry, :event) AND #at >= :since AND #operation IN ({})",
+            placeholders.join(", ")
+        );
+        let mut scan = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .segment(part.segment())
+            .total_segments(part.total_segments())
+            .limit(limit)
+            .set_exclusive_start_key(after.map(|key| KeySchema::LEDGER.to_item(key)))
+            .select(Select::SpecificAttributes)
+            .projection_expression("#name, #entry")
+            .filter_expression(filter)
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_names("#entry", "entry")
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_names("#operation", "operation")
+            .expression_attribute_values(":event", text(EVENT))
+            .expression_attribute_values(":since", text(&since.to_string()));
+        for (placeholder, kind) in placeholders.into_iter().zip(kinds) {
+            scan = scan.expression_attribute_values(placeholder, text(kind.as_str()));
         }
-        live.unwrap_or_default()
+        let (items, last) = send_scan(scan, self.resource()).await?;
+        let keys = items.iter().filter_map(|item| KeySchema::LEDGER.read(item)).collect();
+        Ok((keys, last.and_then(|item| KeySchema::LEDGER.read(&item))))
     }
 
-    /// Whether the row has a seal, which covers its version.
-    pub(crate) fn is_sealed(&self) -> bool {
-        let row = self.item.get("row").and_then(|row| row.as_m().ok());
-        row.is_some_and(|row| row.contains_key("seal"))
+    /// Adds the put of an event, if its number is free.
+    pub fn put_event(&self, transaction: &mut Transaction, index: usize, event: Row) {
+        let absent = Some(Condition::absent());
+        transaction.put(WriteLabel::Event(index), &self.table, item_of(event), absent);
     }
 
-    /// The same, to come back under its padded number.
-    pub(crate) fn padded(mut self) -> Self {
-        self.label = self.label.padded();
-        if let Some(AttributeValue::M(row)) = self.item.get_mut("row") {
-            let version = AttributeValue::S(self.label.as_str().to_owned());
-            row.insert("version".to_owned(), version);
-        }
-        self
+    /// Adds the put of a chain head, unless a newer one is there.
+    pub fn put_head(&self, transaction: &mut Transaction, index: usize, head: Row) {
+        let sequence = head.get("sequence").and_then(Attribute::integer).unwrap_or_default();
+        let newer = "attribute_not_exists(#name) OR #sequence < :sequence";
+        let condition = Condition::new(newer)
+            .named("#sequence", "sequence")
+            .valued(":sequence", AttributeValue::N(sequence.to_string()));
+        transaction.put(WriteLabel::Head(index), &self.table, item_of(head), Some(condition));
+    }
+
+    /// Writes the notice that a version expires; false if it is there already. The notice is
+    /// removed some time after the version has expired.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn put_notice(
+        &self,
+        name: &str,
+        label: &Label,
+        expires_at: Moment,
+    ) -> Result<bool, Error> {
+        let mut transaction = Transaction::default();
+        let item = item_of(notice(name, label, expires_at));
+        let absent = Some(Condition::absent());
+        transaction.put(WriteLabel::Notice, &self.table, item, absent);
+        Ok(self.commit(&transaction).await? == Committed::Done)
+    }
+
+    pub(super) fn entries(&self, name: &str, first: &str, last: &str) -> QueryFluentBuilder {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        self.client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#name = :name AND #entry BETWEEN :first AND :last")
+            .expression_attribute_names("#name", "name")
+            .expression_attribute_names("#entry", "entry")
+            .expression_attribute_values(":name", text(name))
+            .expression_attribute_values(":first", text(first))
+            .expression_attribute_values(":last", text(last))
+    }
+
+    pub(super) async fn send(
+        &self,
+        query: QueryFluentBuilder,
+    ) -> Result<(Vec<Item>, Option<Item>), Error> {
+        send_query(query, self.resource()).await
+    }
+
+    fn resource(&self) -> String {
+        format!("table/{}", self.table)
     }
 }
 
-/// The entry that keeps a live row of this life of its name until `until`, told of by the event
-/// `sequence`. Two rows of the
-/// same version, of which one was deleted before the other was put, are told apart by a mark of
-/// their content.
-pub(crate) fn bury(row: &Item, sequence: u64, life: u64, until: Moment) -> Item {
-    let mut kept = row.clone();
-    let name = kept.remove("name");
-    let text = |name: &str| row.get(name).and_then(|value| value.as_s().ok());
-    let version = text("version").map(String::as_str).unwrap_or_default();
-    let mut mark = Sha256::new();
-    for part in ["contents", "hmac"] {
-        match row.get(part) {
-            Some(AttributeValue::S(text)) => mark.update(text),
-            Some(AttributeValue::B(bytes)) => mark.update(bytes),
-            _ => {}
-        }
-        mark.update([0]);
-    }
-    let mark = hex::encode(mark.finalize().get(..8).unwrap_or_default());
-    let mut item = Item::from([
-        ("entry".to_owned(), AttributeValue::S(format!("{DELETED}{version}#{mark}"))),
-        ("sequence".to_owned(), AttributeValue::N(sequence.to_string())),
-        ("deleted_at".to_owned(), AttributeValue::N(Moment::now().unix().to_string())),
-        ("life".to_owned(), AttributeValue::N(life.to_string())),
-        ("ttl".to_owned(), AttributeValue::N(until.unix().to_string())),
-        ("row".to_owned(), AttributeValue::M(kept)),
-    ]);
-    item.extend(name.map(|name| ("name".to_owned(), name)));
-    item
+pub(super) fn key_item(name: &str, entry: String) -> Item {
+    KeySchema::LEDGER.to_item(Key { name: name.to_owned(), version: entry })
 }
 
-/// The entry that keeps a row until `until` as it was before the event `sequence` sealed it again,
-/// as `place`. It lies where that version would lie if it was deleted, and next to it: each has an
-/// entry of its own.
-pub(crate) fn before_reseal(row: &Item, place: &Label, sequence: u64, until: Moment) -> Item {
-    let mut item = bury(row, sequence, 0, until);
-    // Its life is that of the version that it was, which the ledger may not know.
-    item.remove("life");
-    let entry = entry_of(&item).unwrap_or_default();
-    let mark = entry.rsplit('#').next().unwrap_or_default();
-    let entry = format!("{DELETED}{}#{mark}-{sequence}", place.as_str());
-    item.insert("entry".to_owned(), AttributeValue::S(entry));
-    item.insert(BEFORE_RESEAL.to_owned(), AttributeValue::Bool(true));
-    item
+pub(super) fn entry_of(item: &Item) -> Option<String> {
+    item.get("entry")?.as_s().ok().cloned()
 }
 
-/// The entry that says that a version expires, and ends some time after it has.
-#[must_use]
-pub fn notice(name: &str, label: &Label, expires_at: Moment) -> Row {
+fn notice(name: &str, label: &Label, expires_at: Moment) -> Row {
     const KEPT_SECONDS: u64 = 30 * 24 * 60 * 60;
     const LONG: usize = 512;
     let end = expires_at.after(KEPT_SECONDS).unwrap_or(expires_at);
-    // DynamoDB takes 1,024 bytes, which another client's version may have by itself.
+    // DynamoDB accepts 1,024 bytes, which another client's version may have by itself.
     let mark = match label.as_str() {
         long if long.len() > LONG => hex::encode(Sha256::digest(long)),
         short => short.to_owned(),
@@ -197,275 +270,4 @@ pub fn notice(name: &str, label: &Label, expires_at: Moment) -> Row {
         ("expires_at".to_owned(), Attribute::Text(expires_at.to_string())),
         ("ttl".to_owned(), Attribute::Number(end.unix().to_string())),
     ])
-}
-
-/// A word of the caller's by which a put is done once, however often it is sent. Only hashes of it
-/// are stored, and `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    /// The most bytes a token may have.
-    pub const MAX_BYTES: usize = 256;
-    /// For how many seconds it is remembered.
-    pub const SECONDS: u64 = 24 * 60 * 60;
-
-    /// The key of the token's entry for this operation on these names, in any order. A caller who
-    /// may not put these names cannot use up or look up the entry, whatever token it guesses.
-    #[must_use]
-    pub fn key<'a>(&self, operation: &str, names: impl IntoIterator<Item = &'a str>) -> TokenKey {
-        let names: BTreeSet<&str> = names.into_iter().collect();
-        let parts = [operation].into_iter().chain(names).chain([self.0.as_str()]);
-        TokenKey(format!("{TOKENS}{}", hex::encode(digest::of_parts(parts))))
-    }
-
-    /// The key that earlier releases used: of the token alone, whatever it was used for.
-    #[must_use]
-    pub fn former_key(&self) -> TokenKey {
-        TokenKey(format!("{TOKENS}{}", hex::encode(Sha256::digest(&self.0))))
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
-
-/// The name under which the ledger keeps what a request with a token was answered. No secret has
-/// such a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenKey(String);
-
-impl TokenKey {
-    /// The entry that remembers what a request was and what it answered.
-    #[must_use]
-    pub fn entry(&self, remembered: &Remembered, now: Moment) -> Row {
-        let end = now.after(Token::SECONDS).unwrap_or(now);
-        Row::from([
-            ("name".to_owned(), Attribute::Text(self.0.clone())),
-            ("entry".to_owned(), Attribute::Text("token".to_owned())),
-            ("fingerprint".to_owned(), Attribute::Bytes(remembered.fingerprint.clone())),
-            ("answer".to_owned(), Attribute::Map(remembered.answer.clone())),
-            ("ttl".to_owned(), Attribute::Number(end.unix().to_string())),
-        ])
-    }
-}
-
-impl std::str::FromStr for Token {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        if (1..=Self::MAX_BYTES).contains(&text.len()) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Error::invalid("`token` has 1 to 256 bytes."))
-        }
-    }
-}
-
-/// What is known of a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remembered {
-    /// A hash of what could be seen of the request; never of a secret.
-    pub fingerprint: Vec<u8>,
-    /// What was answered, by name.
-    pub answer: BTreeMap<String, String>,
-}
-
-impl Store {
-    /// The end of the chain of a name's events, strongly consistent.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`]; [`Error::Unreadable`].
-    pub async fn tail(&self, name: &Name) -> Result<Tail, Error> {
-        // Nothing sorts between the newest event and the head.
-        let query = self.entries(name.as_str(), EVENT, HEAD).scan_index_forward(false).limit(2);
-        let rows: Vec<_> =
-            self.send_ledger(only(CHAIN, query)).await?.0.into_iter().map(row_of).collect();
-        Tail::of(&rows).ok_or(Error::Unreadable)
-    }
-
-    /// The head of a name's events, strongly consistent.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn head(&self, name: &Name) -> Result<Option<Row>, Error> {
-        let query = self.entries(name.as_str(), HEAD, HEAD);
-        Ok(self.send_ledger(only(CHAIN, query)).await?.0.into_iter().next().map(row_of))
-    }
-
-    /// A page of a name's events, strongly consistent, and the sort key of its last one if there
-    /// may be more.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn events(
-        &self,
-        name: &Name,
-        ascending: bool,
-        after: Option<String>,
-        limit: Option<i32>,
-    ) -> Result<(Vec<Row>, Option<String>), Error> {
-        let last = format!("event{BEHIND}");
-        let query = self
-            .entries(name.as_str(), EVENT, &last)
-            .scan_index_forward(ascending)
-            .set_limit(limit)
-            .set_exclusive_start_key(after.map(|entry| place(name.as_str(), entry)));
-        let (items, last) = self.send_ledger(only(CHAIN, query)).await?;
-        Ok((items.into_iter().map(row_of).collect(), last.as_ref().and_then(entry_of)))
-    }
-
-    /// A page of the events in a part of the ledger of these acts since a moment, as their keys, strongly consistent; the key of the last entry that was read, if
-    /// there may be more.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn moved(
-        &self,
-        acts: &[Act],
-        since: Moment,
-        part: Part,
-        after: Option<Key>,
-        limit: i32,
-    ) -> Result<(Vec<Key>, Option<Key>), Error> {
-        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let text = |text: &str| AttributeValue::S(text.to_owned());
-        let placeholders: Vec<_> = (0..acts.len()).map(|index| format!(":act{index}")).collect();
-        let filter = format!(
-            "begins_with(#entry, :event) AND #at >= :since AND #operation IN ({})",
-            placeholders.join(", ")
-        );
-        let mut scan = self
-            .client
-            .scan()
-            .table_name(&self.ledger)
-            .consistent_read(true)
-            .segment(count(part.number))
-            .total_segments(count(part.of))
-            .limit(limit)
-            .set_exclusive_start_key(after.map(|key| Place::ENTRY.to_item(key)))
-            .select(Select::SpecificAttributes)
-            .projection_expression("#name, #entry")
-            .filter_expression(filter)
-            .expression_attribute_names("#name", "name")
-            .expression_attribute_names("#entry", "entry")
-            .expression_attribute_names("#at", "at")
-            .expression_attribute_names("#operation", "operation")
-            .expression_attribute_values(":event", text(EVENT))
-            .expression_attribute_values(":since", text(&since.to_string()));
-        for (placeholder, act) in placeholders.into_iter().zip(acts) {
-            scan = scan.expression_attribute_values(placeholder, text(act.as_str()));
-        }
-        let (items, last) = scanned(scan, format!("table/{}", self.ledger)).await?;
-        let keys = items.iter().filter_map(|item| Place::ENTRY.read(item)).collect();
-        Ok((keys, last.and_then(|item| Place::ENTRY.read(&item))))
-    }
-
-    /// A page of a name's deleted versions, and of what versions were before they were sealed again,
-    /// of one version if a label is given, highest first, strongly consistent, empty only if there are none; the last one's sort key if there may be more.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn buried(
-        &self,
-        name: &Name,
-        label: Option<&Label>,
-        after: Option<String>,
-    ) -> Result<(Vec<Buried>, Option<String>), Error> {
-        let (first, last) = match label {
-            Some(label) => {
-                let first = format!("{DELETED}{}#", label.as_str());
-                let last = format!("{DELETED}{}{BEHIND}", label.as_str());
-                (first, last)
-            }
-            None => (DELETED.to_owned(), format!("deleted{BEHIND}")),
-        };
-        let mut after = after;
-        loop {
-            let query = self
-                .entries(name.as_str(), &first, &last)
-                .scan_index_forward(false)
-                .set_exclusive_start_key(after.map(|entry| place(name.as_str(), entry)));
-            let (items, last) = self.send_ledger(query).await?;
-            after = last.as_ref().and_then(entry_of);
-            let buried = items.into_iter().filter_map(Buried::of);
-            // A version with `#` in it lies in the range of another. What was padded when it was
-            // sealed again lies where it is now.
-            let buried = buried.filter(|buried| {
-                label.is_none_or(|label| {
-                    let padded = || buried.before_reseal && buried.label.padded() == *label;
-                    buried.label == *label || padded()
-                })
-            });
-            let buried: Vec<_> = buried.collect();
-            if !buried.is_empty() || after.is_none() {
-                return Ok((buried, after));
-            }
-        }
-    }
-
-    /// What is known of a request with a token at `now`, strongly consistent.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn remembered(
-        &self,
-        key: &TokenKey,
-        now: Moment,
-    ) -> Result<Option<Remembered>, Error> {
-        let query = only(TOKEN, self.entries(&key.0, "token", "token"));
-        let row = self.send_ledger(query).await?.0.into_iter().next().map(row_of);
-        Ok(row.and_then(|row| {
-            let ttl = row.get("ttl")?.integer().and_then(Moment::from_unix)?;
-            let remembered = Remembered {
-                fingerprint: row.get("fingerprint")?.bytes()?.to_vec(),
-                answer: row.get("answer")?.map()?.clone(),
-            };
-            (ttl > now).then_some(remembered)
-        }))
-    }
-
-    pub(super) fn entries(&self, name: &str, first: &str, last: &str) -> QueryFluentBuilder {
-        let text = |text: &str| AttributeValue::S(text.to_owned());
-        self.client
-            .query()
-            .table_name(&self.ledger)
-            .consistent_read(true)
-            .key_condition_expression("#name = :name AND #entry BETWEEN :first AND :last")
-            .expression_attribute_names("#name", "name")
-            .expression_attribute_names("#entry", "entry")
-            .expression_attribute_values(":name", text(name))
-            .expression_attribute_values(":first", text(first))
-            .expression_attribute_values(":last", text(last))
-    }
-
-    pub(super) async fn send_ledger(
-        &self,
-        query: QueryFluentBuilder,
-    ) -> Result<(Vec<Item>, Option<Item>), Error> {
-        queried(query, format!("table/{}", self.ledger)).await
-    }
-}
-
-/// Asks for nothing else, which is all that most roles allow.
-pub(super) fn only(attributes: &[&str], query: QueryFluentBuilder) -> QueryFluentBuilder {
-    let query = query.select(Select::SpecificAttributes);
-    let placeholders: Vec<_> = attributes.iter().map(|name| format!("#{name}")).collect();
-    let query = query.projection_expression(placeholders.join(", "));
-    placeholders.into_iter().zip(attributes).fold(query, |query, (placeholder, name)| {
-        query.expression_attribute_names(placeholder, *name)
-    })
-}
-
-pub(super) fn place(name: &str, entry: String) -> Item {
-    Item::from([
-        ("name".to_owned(), AttributeValue::S(name.to_owned())),
-        ("entry".to_owned(), AttributeValue::S(entry)),
-    ])
-}
-
-pub(super) fn entry_of(item: &Item) -> Option<String> {
-    item.get("entry")?.as_s().ok().cloned()
 }

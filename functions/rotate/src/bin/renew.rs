@@ -1,17 +1,9 @@
-//! renew: gives secrets with a rotation policy a new value.
+//! The function renew.
 
 use std::process::ExitCode;
 
-use coffer::coffer::work::Action;
-use coffer::lambda;
-use rotate::{Acts, Request};
-
-struct Renew;
-
-impl Acts for Renew {
-    const ACTION: Action = Action::Renew;
-}
+use coffer::operations::rotation::{Renew, RotationRequest};
 
 fn main() -> ExitCode {
-    lambda::run::<Request<Renew>>()
+    coffer::lambda::run::<RotationRequest<Renew>>()
 }

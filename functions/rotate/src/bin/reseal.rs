@@ -1,17 +1,9 @@
-//! reseal: gives a seal to rows that other clients wrote.
+//! The function reseal.
 
 use std::process::ExitCode;
 
-use coffer::coffer::work::Action;
-use coffer::lambda;
-use rotate::{Acts, Request};
-
-struct Reseal;
-
-impl Acts for Reseal {
-    const ACTION: Action = Action::Reseal;
-}
+use coffer::operations::rotation::{Reseal, RotationRequest};
 
 fn main() -> ExitCode {
-    lambda::run::<Request<Reseal>>()
+    coffer::lambda::run::<RotationRequest<Reseal>>()
 }

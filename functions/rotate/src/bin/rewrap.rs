@@ -1,17 +1,9 @@
-//! rewrap: wraps data keys anew, by KMS, which alone sees them.
+//! The function rewrap.
 
 use std::process::ExitCode;
 
-use coffer::coffer::work::Action;
-use coffer::lambda;
-use rotate::{Acts, Request};
-
-struct Rewrap;
-
-impl Acts for Rewrap {
-    const ACTION: Action = Action::Rewrap;
-}
+use coffer::operations::rotation::{Rewrap, RotationRequest};
 
 fn main() -> ExitCode {
-    lambda::run::<Request<Rewrap>>()
+    coffer::lambda::run::<RotationRequest<Rewrap>>()
 }
