@@ -31,7 +31,14 @@ struct Wrapped {
     key: String,
     material: u32,
     context: BTreeMap<String, String>,
-    data_key: Vec<u8>,
+    /// In hexadecimal, so that all wrapped keys of one context have one length.
+    data_key: String,
+}
+
+impl Wrapped {
+    fn data_key(&self) -> Vec<u8> {
+        hex::decode(&self.data_key).unwrap()
+    }
 }
 
 impl Kms {
@@ -49,9 +56,10 @@ impl Kms {
         &self,
         key: &str,
         context: BTreeMap<String, String>,
-        data_key: Vec<u8>,
+        data_key: &[u8],
     ) -> Vec<u8> {
         let material = self.keys[key].material;
+        let data_key = hex::encode(data_key);
         let wrapped = Wrapped { key: key.to_owned(), material, context, data_key };
         serde_json::to_vec(&wrapped).unwrap()
     }
@@ -66,14 +74,14 @@ impl Kms {
         let mut data_key = vec![0; request["NumberOfBytes"].as_u64().unwrap().try_into().unwrap()];
         SysRng.try_fill_bytes(&mut data_key).unwrap();
         let plaintext = BASE64_STANDARD.encode(&data_key);
-        let wrapped = BASE64_STANDARD.encode(self.wrap(key, context, data_key));
+        let wrapped = BASE64_STANDARD.encode(self.wrap(key, context, &data_key));
         Ok(json!({"KeyId": key, "Plaintext": plaintext, "CiphertextBlob": wrapped}))
     }
 
     fn decrypt(&self, request: &Value) -> Result<Value, Refused> {
         let key = self.usable(&request["KeyId"])?;
         let wrapped = unwrap(request, key, "EncryptionContext")?;
-        Ok(json!({"KeyId": key, "Plaintext": BASE64_STANDARD.encode(wrapped.data_key)}))
+        Ok(json!({"KeyId": key, "Plaintext": BASE64_STANDARD.encode(wrapped.data_key())}))
     }
 
     fn re_encrypt(&self, request: &Value) -> Result<Value, Refused> {
@@ -83,7 +91,7 @@ impl Kms {
         let context = context(request, "DestinationEncryptionContext");
         let source = format!("{from}#{}", wrapped.material);
         let destination = format!("{to}#{}", self.keys[to].material);
-        let blob = BASE64_STANDARD.encode(self.wrap(to, context, wrapped.data_key));
+        let blob = BASE64_STANDARD.encode(self.wrap(to, context, &wrapped.data_key()));
         Ok(json!({
             "CiphertextBlob": blob, "SourceKeyId": from, "KeyId": to,
             "SourceKeyMaterialId": source, "DestinationKeyMaterialId": destination,
