@@ -6,6 +6,7 @@
 mod aws;
 mod dynamodb;
 mod expression;
+mod http;
 mod kms;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use aws::Refused;
 pub(crate) use aws::{Aws, Fault};
+pub(crate) use http::http_client;
 
 use crate::chain::Caller;
 use crate::envelope;

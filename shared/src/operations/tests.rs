@@ -9,7 +9,6 @@ mod list;
 mod policy;
 mod put;
 mod put_several;
-mod remind;
 mod restore;
 mod restore_forms;
 mod tokens;

@@ -74,6 +74,11 @@ impl Refused {
         Self(json!({"__type": format!("com.amazonaws#{code}"), "message": message}))
     }
 
+    fn status(&self) -> u16 {
+        let internal = self.0["__type"].as_str().is_some_and(|code| code.contains("Internal"));
+        if internal { 500 } else { 400 }
+    }
+
     pub(super) fn canceled(reasons: &[&str]) -> Self {
         let mut canceled = Self::code("TransactionCanceledException");
         let reason = |code: &&str| match *code {
@@ -272,10 +277,7 @@ impl Aws {
         }
         let (status, body) = match result {
             Ok(output) => (200, output),
-            Err(Refused(error)) => (
-                if error["__type"].as_str().unwrap().contains("Internal") { 500 } else { 400 },
-                error,
-            ),
+            Err(refused) => (refused.status(), refused.0),
         };
         Ok(HttpResponse::new(status.try_into().unwrap(), body.to_string().into()))
     }
