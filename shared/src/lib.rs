@@ -56,3 +56,5 @@ pub mod schedule;
 pub mod secret;
 pub mod store;
 pub mod template;
+#[cfg(test)]
+mod testing;

@@ -163,3 +163,6 @@ pub(crate) fn missing_setting(variable: &str) -> Error {
         source: format!("{variable} is not set: deploy the template").into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,3 +165,6 @@ async fn handle<R: Relay>(
     }
     reply
 }
+
+#[cfg(test)]
+mod tests;
