@@ -162,5 +162,5 @@ def test_a_killed_rotation_returns_unavailable_and_can_be_repeated(
     faults.set()
     functions.update_function_configuration(FunctionName=function, Environment=before)
     assert (response.status, response.code) == (503, "Unavailable")
-    assert "goes on" in response.message
+    assert "continues" in response.message
     assert stack.done("rotate", action="rewrap", name=name)["failed"] == 0

@@ -166,7 +166,7 @@ def test_a_missing_table_is_reported(
         configured(verb, COFFER_TABLE="no-such-table")
         for _, response in both(stack, verb, request_of(verb, name)):
             assert response.code == "Unavailable"
-            assert "is not there" in response.message and "operator" in response.message
+            assert "does not exist" in response.message and "operator" in response.message
         log = stack.invoke(verb, request_of(verb, name)).log
         assert "table/no-such-table" in log and "ResourceNotFoundException" in log
     finally:
@@ -239,7 +239,7 @@ def test_a_missing_key_is_reported(
         configured(verb, COFFER_KEY_ARN=arn)
         response = stack.invoke(verb, request_of(verb, name))
         assert response.code == "Unavailable"
-        assert "is not there" in response.message
+        assert "does not exist" in response.message
         assert f"kms:{action}" in response.log and arn in response.log
         configured(verb, COFFER_KEY_ARN="")
         response = stack.invoke(verb, request_of(verb, name))

@@ -155,20 +155,20 @@ def test_no_role_has_a_managed_policy_or_a_wildcard(stack: Stack, iam: Any, verb
 
 # The attributes that the code reads, as constants in shared/src. The roles allow exactly these.
 READ = {
-    ("put", "ReadHighestVersion"): ["store.TOP"],
-    ("put", "ReadEventsAndTokens"): ["store/ledger.CHAIN", "store/ledger.TOKEN"],
-    ("list", "ReadEvents"): ["store/ledger.CHAIN", "store/run.RUN"],
-    ("restore", "ReadHighestVersion"): ["store.TOP"],
-    ("rewrap", "ReadWrappedKeys"): ["store/walk.WRAPPING"],
+    ("put", "ReadHighestVersion"): ["store/secrets_table.TOP"],
+    ("put", "ReadEventsAndTokens"): ["store/ledger.CHAIN", "store/tokens.TOKEN"],
+    ("list", "ReadEvents"): ["store/ledger.CHAIN", "store/runs.RUN"],
+    ("restore", "ReadHighestVersion"): ["store/secrets_table.TOP"],
+    ("rewrap", "ReadWrappedKeys"): ["store/scan.WRAPPING"],
     ("rewrap", "ReadDeletedVersionsAndRuns"): [
-        *("store/ledger.CHAIN", "store/run.RUN", "store/walk.KEPT", "store/walk.WRAPPING"),
+        *("store/ledger.CHAIN", "store/runs.RUN", "store/scan.KEPT", "store/scan.WRAPPING"),
     ],
-    ("renew", "ReadNewestVersion"): ["store.DESCRIBED"],
+    ("renew", "ReadNewestVersion"): ["store/secrets_table.DESCRIBED"],
     ("renew", "ReadEventsPoliciesAndRuns"): [
-        *("store/ledger.CHAIN", "store/ledger.TOKEN", "store/run.RUN", "store/policy.ATTRIBUTES"),
+        *("store/ledger.CHAIN", "store/tokens.TOKEN", "store/runs.RUN", "store/policies.ATTRIBUTES"),
     ],
-    ("policy", "ReadHighestVersion"): ["store.TOP"],
-    ("policy", "ReadEventsAndPolicies"): ["store/ledger.CHAIN", "store/policy.ATTRIBUTES"],
+    ("policy", "ReadHighestVersion"): ["store/secrets_table.TOP"],
+    ("policy", "ReadEventsAndPolicies"): ["store/ledger.CHAIN", "store/policies.ATTRIBUTES"],
 }
 
 

@@ -15,10 +15,10 @@ pub struct Backoff {
 
 impl Backoff {
     const FIRST_MILLISECONDS: u64 = 10;
-    const MAX_MILLISECONDS: u64 = 500;
+    const MAX_MILLISECONDS: u64 = 2_000;
 
     /// Waits for a random time, up to 10 ms at first, and up to twice as long at each further
-    /// call, but never more than 500 ms.
+    /// call, but never more than 2 s.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the operating system has no random numbers.

@@ -12,6 +12,8 @@ pub mod ledger;
 pub mod location;
 pub mod policies;
 pub mod progress;
+#[cfg(test)]
+mod roles;
 pub mod runs;
 pub mod scan;
 pub mod scanned_version;

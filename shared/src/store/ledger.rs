@@ -32,7 +32,7 @@ pub(super) const AFTER_HASH: char = '$';
 
 /// The attributes of events and chain heads: all that may be read by a role that must not read a
 /// deleted version.
-const CHAIN: &[&str] = &[
+pub(super) const CHAIN: &[&str] = &[
     "at",
     "entry",
     "force",

@@ -19,7 +19,7 @@ const POLICIES: &str = "/policies";
 const POLICY: &str = "policy#";
 
 /// The attributes of a policy.
-const ATTRIBUTES: &[&str] = &[
+pub(super) const ATTRIBUTES: &[&str] = &[
     "context",
     "due",
     "entry",

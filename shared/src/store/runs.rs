@@ -31,7 +31,7 @@ use super::transaction::{Committed, Transaction, WriteLabel};
 const RUNS: &str = "/rotation";
 
 /// The attributes of all these entries: what a role that reports on runs may read.
-const RUN: &[&str] = &[
+pub(super) const RUN: &[&str] = &[
     "after_name",
     "after_sort",
     "changed",

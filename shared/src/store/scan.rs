@@ -26,9 +26,9 @@ use super::secrets_table::SecretsTable;
 use super::transaction::{Transaction, WriteLabel, is_about_size, item_too_large};
 
 /// The attributes of a row that it takes to wrap its data key again.
-const WRAPPING: &[&str] = &["context", "hmac", "key", "name", "seal", "version"];
+pub(super) const WRAPPING: &[&str] = &["context", "hmac", "key", "name", "seal", "version"];
 /// The attributes of a ledger entry that holds a row, except the row.
-const KEPT: &[&str] = &["entry", "name", "ttl"];
+pub(super) const KEPT: &[&str] = &["entry", "name", "ttl"];
 
 /// Selects the entries that hold a row and have not ended.
 const HOLDS_ROW: &str = "attribute_exists(#row) AND (attribute_not_exists(#ttl) OR #ttl > :now)";

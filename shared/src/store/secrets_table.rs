@@ -24,10 +24,10 @@ const NAMES: &str = "names";
 const REVISION: &str = "revision";
 
 /// The attributes of a version that its successor may inherit.
-const DESCRIBED: &[&str] =
+pub(super) const DESCRIBED: &[&str] =
     &["comment", "context", "expires_at", "hmac", "json", "name", "seal", "version"];
 /// The identity of a version, and when it expires.
-const TOP: &[&str] = &["expires_at", "hmac", "name", "version"];
+pub(super) const TOP: &[&str] = &["expires_at", "hmac", "name", "version"];
 
 /// The table of secrets.
 #[derive(Debug)]

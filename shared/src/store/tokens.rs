@@ -18,7 +18,7 @@ use super::transaction::{Transaction, WriteLabel};
 /// The prefix of the names that the entries of tokens have.
 const TOKENS: &str = "/token/";
 /// The attributes of a token's entry.
-const TOKEN: &[&str] = &["answer", "entry", "fingerprint", "name", "ttl"];
+pub(super) const TOKEN: &[&str] = &["answer", "entry", "fingerprint", "name", "ttl"];
 
 /// An idempotency token. Only hashes of it are stored, and `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
