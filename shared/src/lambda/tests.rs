@@ -132,6 +132,25 @@ async fn an_http_request_gets_a_response_with_a_status() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_method_of_an_http_request_decides_what_is_done_to_a_policy() {
+    let stack = Stack::new();
+    done::<Put>(&stack, r#"{"name": "n", "secret": "s"}"#).await;
+    for (method, body, status) in [
+        ("PUT", r#"{"days": 30}"#, 200),
+        ("GET", "", 200),
+        // A field does not decide it.
+        ("GET", r#"{"policy": "cancel"}"#, 400),
+        ("DELETE", "", 200),
+        ("GET", "", 404),
+        ("POST", "", 400),
+    ] {
+        let payload = http(&format!("{method} /policies/{{name+}}"), "/policies/n", "n", body);
+        let response = done::<Policy>(&stack, &payload).await;
+        assert_eq!(response["statusCode"], status, "{method} {body}: {response}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_direct_caller_gets_an_error_as_a_function_error() {
     let (lines, _guard) = log();
     let stack = Stack::new();
