@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     Message(&'static str, &'static str),
     /// The transaction is canceled, with a reason for each write.
     Canceled(&'static [&'static str]),
+    /// AWS has an internal error.
+    Internal,
     /// The connection fails before AWS does anything.
     NoConnection,
     /// AWS does it, and the response is lost.
@@ -72,11 +74,6 @@ impl Refused {
 
     pub(super) fn message(code: &str, message: &str) -> Self {
         Self(json!({"__type": format!("com.amazonaws#{code}"), "message": message}))
-    }
-
-    fn status(&self) -> u16 {
-        let internal = self.0["__type"].as_str().is_some_and(|code| code.contains("Internal"));
-        if internal { 500 } else { 400 }
     }
 
     pub(super) fn canceled(reasons: &[&str]) -> Self {
@@ -267,6 +264,7 @@ impl Aws {
             Some(Fault::Code(code)) => Err(Refused::code(code)),
             Some(Fault::Message(code, message)) => Err(Refused::message(code, message)),
             Some(Fault::Canceled(reasons)) => Err(Refused::canceled(reasons)),
+            Some(Fault::Internal) => Err(Refused::code("InternalServerError")),
             Some(Fault::NoConnection) => return Err(lost()),
             Some(Fault::LostResponse) | None => state.call(&operation, &body),
         };
@@ -275,9 +273,10 @@ impl Aws {
         if let Some(Fault::LostResponse) = fault {
             return Err(lost());
         }
+        let internal = matches!(fault, Some(Fault::Internal));
         let (status, body) = match result {
             Ok(output) => (200, output),
-            Err(refused) => (refused.status(), refused.0),
+            Err(Refused(error)) => (if internal { 500 } else { 400 }, error),
         };
         Ok(HttpResponse::new(status.try_into().unwrap(), body.to_string().into()))
     }

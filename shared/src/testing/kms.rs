@@ -31,14 +31,7 @@ struct Wrapped {
     key: String,
     material: u32,
     context: BTreeMap<String, String>,
-    /// In hexadecimal, so that all wrapped keys of one context have one length.
-    data_key: String,
-}
-
-impl Wrapped {
-    fn data_key(&self) -> Vec<u8> {
-        hex::decode(&self.data_key).unwrap()
-    }
+    data_key: Vec<u8>,
 }
 
 impl Kms {
@@ -59,9 +52,12 @@ impl Kms {
         data_key: &[u8],
     ) -> Vec<u8> {
         let material = self.keys[key].material;
-        let data_key = hex::encode(data_key);
+        let data_key = data_key.to_vec();
         let wrapped = Wrapped { key: key.to_owned(), material, context, data_key };
-        serde_json::to_vec(&wrapped).unwrap()
+        let mut wrapped = serde_json::to_vec(&wrapped).unwrap();
+        // As with KMS, the length does not depend on the bytes of the data key.
+        wrapped.resize(wrapped.len().next_multiple_of(512), b' ');
+        wrapped
     }
 
     fn generate(&self, request: &Value) -> Result<Value, Refused> {
@@ -81,7 +77,7 @@ impl Kms {
     fn decrypt(&self, request: &Value) -> Result<Value, Refused> {
         let key = self.usable(&request["KeyId"])?;
         let wrapped = unwrap(request, key, "EncryptionContext")?;
-        Ok(json!({"KeyId": key, "Plaintext": BASE64_STANDARD.encode(wrapped.data_key())}))
+        Ok(json!({"KeyId": key, "Plaintext": BASE64_STANDARD.encode(wrapped.data_key)}))
     }
 
     fn re_encrypt(&self, request: &Value) -> Result<Value, Refused> {
@@ -91,7 +87,7 @@ impl Kms {
         let context = context(request, "DestinationEncryptionContext");
         let source = format!("{from}#{}", wrapped.material);
         let destination = format!("{to}#{}", self.keys[to].material);
-        let blob = BASE64_STANDARD.encode(self.wrap(to, context, &wrapped.data_key()));
+        let blob = BASE64_STANDARD.encode(self.wrap(to, context, &wrapped.data_key));
         Ok(json!({
             "CiphertextBlob": blob, "SourceKeyId": from, "KeyId": to,
             "SourceKeyMaterialId": source, "DestinationKeyMaterialId": destination,

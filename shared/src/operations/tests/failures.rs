@@ -49,10 +49,10 @@ async fn a_transaction_without_any_response_may_have_been_done() {
 #[tokio::test(start_paused = true)]
 async fn internal_errors_are_tried_again_and_then_reported() {
     let stack = Stack::new();
-    stack.aws.fail("TransactWriteItems", 3, Fault::Code("InternalServerError"));
+    stack.aws.fail("TransactWriteItems", 3, Fault::Internal);
     put(&stack, "n", "s").await;
     assert_eq!(stack.aws.calls("TransactWriteItems"), 4);
-    let (stack, error) = fails_with(Fault::Code("InternalServerError"), 4).await;
+    let (stack, error) = fails_with(Fault::Internal, 4).await;
     assert!(error.to_string().contains("may have been done"), "{error}");
     assert_eq!(stack.aws.calls("TransactWriteItems"), 4);
     assert!(events(&stack, "n").is_empty());
