@@ -28,6 +28,8 @@ mod request;
 mod reseal;
 mod rewrap;
 mod run;
+#[cfg(test)]
+mod tests;
 mod versions;
 
 pub use renew::Renew;
