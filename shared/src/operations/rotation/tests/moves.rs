@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::Reseal;
 use super::{FIRST, LEDGER, ONE, SECRETS, World, counts, number, reasons, text};
 use crate::operations::restore::Restore;
-use crate::testing::Fault;
+use crate::testing::{Aws, Fault};
 
 /// A run of reseal whose first stage is done, before these names were put, deleted and restored.
 async fn missed(names: &[&str]) -> World {
@@ -29,6 +29,15 @@ async fn move_around(world: &World, name: &str) {
 async fn finish(world: &World) -> serde_json::Value {
     assert!(world.part::<Reseal>(ONE, "moved", 600).await.unwrap());
     world.end::<Reseal>(ONE).await
+}
+
+/// Appends a restore to the history of `n`, as another request does.
+async fn append_move(aws: Aws) {
+    let mut event = aws.entries("n", "event#").pop().unwrap();
+    let last: u64 = event["entry"]["S"].as_str().unwrap()["event#".len()..].parse().unwrap();
+    event.insert("entry".to_owned(), text(&format!("event#{:019}", last + 1)));
+    event.insert("operation".to_owned(), text("restore"));
+    aws.put_item(LEDGER, event);
 }
 
 fn is_sealed(world: &World, name: &str) -> bool {
@@ -109,18 +118,62 @@ async fn an_interrupted_second_stage_counts_each_change_once() {
 async fn a_name_that_moves_all_the_time_is_reported() {
     let world = missed(&["n"]).await;
     for _ in 0..100 {
-        world.aws.before("Query", 0, |aws| async move {
-            let mut event = aws.entries("n", "event#").pop().unwrap();
-            let last: u64 =
-                event["entry"]["S"].as_str().unwrap()["event#".len()..].parse().unwrap();
-            event.insert("entry".to_owned(), text(&format!("event#{:019}", last + 1)));
-            event.insert("operation".to_owned(), text("restore"));
-            aws.put_item(LEDGER, event);
-        });
+        world.aws.before("Query", 0, append_move);
     }
     let report = finish(&world).await;
     assert_eq!((counts(&report), reasons(&report)), ([2, 1, 0, 1], json!({ "moving": 1 })));
     assert!(report["failures"][0].get("version").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_moves_when_the_time_is_over_is_reported_after_one_pass() {
+    let world = missed(&["n"]).await;
+    // Right before it is checked whether something moved.
+    world.aws.before("TransactWriteItems", 1, |aws| async move {
+        aws.before("Query", 0, append_move);
+    });
+    assert!(!world.part::<Reseal>(ONE, "moved", 0).await.unwrap());
+    let report = finish(&world).await;
+    assert_eq!((counts(&report), reasons(&report)), ([2, 1, 0, 1], json!({ "moving": 1 })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_moves_once_more_is_done_once_more() {
+    let world = missed(&["n"]).await;
+    world.aws.before("TransactWriteItems", 1, |aws| async move {
+        aws.before("Query", 0, append_move);
+    });
+    let report = finish(&world).await;
+    assert_eq!((counts(&report), reasons(&report)), ([1, 1, 0, 0], json!({})));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_with_more_versions_and_events_than_a_page_is_done_as_a_whole() {
+    let world = missed(&["n"]).await;
+    for version in 2..=50 {
+        world.insert(world.credstash("n", &format!("{version:019}"), "value"));
+    }
+    for _ in 0..3 {
+        world.put("put", "value").await;
+    }
+    world.aws.set_page(2);
+    assert_eq!(counts(&finish(&world).await), [50, 50, 0, 0]);
+    world.aws.set_page(usize::MAX);
+    let unsealed = world.versions().into_values().filter(|row| !row.contains_key("seal"));
+    assert_eq!(unsealed.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_with_more_failures_than_a_transaction_holds_is_reported_as_a_whole() {
+    let world = missed(&["n"]).await;
+    for version in 2..=121 {
+        let mut row = world.credstash("n", &format!("{version:019}"), "value");
+        row.insert("hmac".to_owned(), text(&"0".repeat(64)));
+        world.insert(row);
+    }
+    let report = finish(&world).await;
+    let expected = ([121, 1, 0, 120], json!({ "integrity": 120 }));
+    assert_eq!((counts(&report), reasons(&report)), expected);
 }
 
 #[tokio::test(start_paused = true)]

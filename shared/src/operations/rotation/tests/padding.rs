@@ -112,15 +112,17 @@ async fn a_sealed_row_that_does_not_open_is_not_padded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_that_is_put_meanwhile_is_not_overtaken() {
-    let world = World::new();
-    world.insert(world.credstash("n", "7", "current"));
-    world.put_before(PAD, SECRETS, world.credstash("n", EIGHTH, "other"));
-    world.fail_write_of(SEVENTH, 1, Fault::Canceled(&["TransactionConflict"]));
-    let report = world.run::<Reseal>(json!({})).await;
-    assert_eq!(reasons(&report)["order"], 1);
-    assert_eq!(world.labels("n"), [EIGHTH, "7"]);
-    assert_eq!(world.value("n").await, "current");
+async fn a_version_that_is_put_between_two_tries_is_not_overtaken() {
+    for (other, reason) in [(EIGHTH, "order"), (SEVENTH, "exists")] {
+        let world = World::new();
+        world.insert(world.credstash("n", "7", "current"));
+        world.put_before(PAD, SECRETS, world.credstash("n", other, "other"));
+        world.fail_write_of(SEVENTH, 1, Fault::Canceled(&["TransactionConflict"]));
+        let report = world.run::<Reseal>(json!({})).await;
+        assert_eq!(reasons(&report)[reason], 1);
+        assert_eq!(world.labels("n"), [other, "7"]);
+        assert_eq!(world.value("n").await, "current");
+    }
 }
 
 #[tokio::test(start_paused = true)]

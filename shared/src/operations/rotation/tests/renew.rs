@@ -246,3 +246,28 @@ async fn a_dry_run_renews_nothing() {
     assert_eq!((counts(&report), reasons(&report)), ([1, 1, 0, 0], json!({})));
     assert_eq!(world.labels("n").len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn policies_do_not_move() {
+    let world = World::new();
+    world.put("n", "value").await;
+    due_policy(&world, "n", json!({})).await;
+    world.begin::<Renew>(ONE, 1, json!({})).await;
+    assert!(world.part::<Renew>(ONE, "moved", 600).await.unwrap());
+    assert_eq!(counts(&world.end::<Renew>(ONE).await), [0, 0, 0, 0]);
+    assert_eq!(world.labels("n").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_pages_of_policies_are_read() {
+    let world = World::new();
+    world.put("n00", "value").await;
+    due_policy(&world, "n00", json!({})).await;
+    for number in 1..50 {
+        // The other names have no version.
+        let mut policy = stored_policy(&world, "n00");
+        policy.insert("entry".to_owned(), text(&format!("policy#n{number:02}")));
+        world.aws.put_item(LEDGER, policy);
+    }
+    assert_eq!(counts(&world.run::<Renew>(json!({})).await), [50, 1, 49, 0]);
+}

@@ -239,3 +239,57 @@ async fn the_seal_of_a_row_says_the_context_of_its_hint() {
     assert_eq!(counts(&report), [1, 1, 0, 0]);
     assert_eq!(world.item(SECRETS, "n", FIRST).unwrap()["context"], map(&[("app", "x")]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_context_that_kms_denies_does_not_hide_another_that_fits() {
+    let contexts = json!([{ "context": { "app": "denied" } },
+                          { "prefix": "n", "context": { "app": "x" } }]);
+    for (context, outcome, reason) in [
+        // The narrower context is tried first, and the empty one last.
+        (&[("app", "x")][..], [1, 1, 0, 0], json!({})),
+        (&[], [1, 1, 0, 0], json!({})),
+        (&[("app", "unknown")], [1, 0, 0, 1], json!({ "context": 1 })),
+    ] {
+        let world = World::new();
+        world.insert(world.credstash_under(KEY, context, "n", FIRST, "value"));
+        let fault = Fault::Code("AccessDeniedException");
+        world.aws.fail_if("Decrypt", ALWAYS, fault, |request| {
+            request["EncryptionContext"]["app"] == "denied"
+        });
+        let report = world.run::<Reseal>(json!({ "contexts": contexts })).await;
+        assert_eq!((counts(&report), reasons(&report)), (outcome, reason), "{context:?}");
+    }
+    let world = World::new();
+    world.insert(world.credstash("n", FIRST, "value"));
+    world.aws.fail("Decrypt", ALWAYS, Fault::Code("AccessDeniedException"));
+    let report = world.run::<Reseal>(json!({})).await;
+    assert_eq!(reasons(&report), json!({ "denied": 1 }));
+    let error = world.one::<Reseal>("n", json!({})).await.unwrap_err();
+    assert!(error.is_denied_by_kms());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_keeps_its_revision() {
+    let world = World::new();
+    let mut row = world.credstash("n", FIRST, "value");
+    row.insert("revision".to_owned(), bytes(b"0123abc"));
+    world.insert(row);
+    let report = world.run::<Reseal>(json!({})).await;
+    assert_eq!(counts(&report), [1, 1, 0, 0]);
+    assert_eq!(world.item(SECRETS, "n", FIRST).unwrap()["revision"], bytes(b"0123abc"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_aws_refuses_ends_the_step_and_changes_nothing() {
+    let world = World::new();
+    world.insert(world.credstash("n", FIRST, "value"));
+    world.insert(world.credstash("padded", "7", "value"));
+    let before = world.versions();
+    for (name, sort) in [("n", FIRST), ("padded", "7")] {
+        world.fail_write_of(sort, 1, Fault::Code("AccessDeniedException"));
+        let error = world.one::<Reseal>(name, json!({})).await.unwrap_err();
+        assert!(error.detail().unwrap().to_string().contains("dynamodb:PutItem"), "{error:?}");
+        assert_eq!(world.versions(), before);
+        assert!(world.operations(name).is_empty());
+    }
+}

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::{Reseal, Rewrap};
 use super::{
-    ALWAYS, FIRST, OTHER_KEY, RETIRED_KEY, SECRETS, World, bytes, counts, map, reasons, text,
+    ALWAYS, FIRST, ONE, OTHER_KEY, RETIRED_KEY, SECRETS, World, bytes, counts, map, reasons, text,
 };
 use crate::testing::{Fault, KEY};
 
@@ -193,4 +193,32 @@ async fn the_form_of_a_version_before_a_reseal_is_rewrapped_with_it() {
     assert_eq!(kept.len(), 1);
     assert!(kept[0].contains_key("before_reseal"));
     assert!(world.versions().values().all(|row| world.is_newest(row)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_has_room_for_every_context_of_its_rows() {
+    let world = World::new();
+    let hints: Vec<_> = (0..4).map(|n| json!({ "context": { "app": n.to_string() } })).collect();
+    for number in 0..20 {
+        let context = (number % 4).to_string();
+        let (context, name) = ([("app", context.as_str())], format!("n{number:02}"));
+        world.insert(world.credstash_under(KEY, &context, &name, "1", "value"));
+    }
+    world.rotate_key();
+    // The hints are read in pages, too.
+    world.aws.set_page(3);
+    world.begin::<Rewrap>(ONE, 1, json!({ "contexts": hints })).await;
+    world.aws.set_page(usize::MAX);
+    // 40 requests are for 8 rows with four contexts and the empty one.
+    for rewrapped in [8, 16, 20] {
+        let before = world.aws.calls("ReEncrypt");
+        assert!(!world.part::<Rewrap>(ONE, "all", 0).await.unwrap());
+        assert!(world.aws.calls("ReEncrypt") - before <= 40);
+        let newest = world.versions().values().filter(|row| world.is_newest(row)).count();
+        assert_eq!(newest, rewrapped);
+    }
+    for stage in ["all", "moved"] {
+        assert!(world.part::<Rewrap>(ONE, stage, 600).await.unwrap());
+    }
+    assert_eq!(counts(&world.end::<Rewrap>(ONE).await), [20, 20, 0, 0]);
 }
