@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::super::Rewrap;
 use super::{FIRST, LEDGER, ONE, SECRETS, World, counts, number, reasons, text};
 use crate::error::Error;
-use crate::testing::Fault;
+use crate::testing::{Fault, Item};
 
 /// A world with this many secrets whose data keys have old key material, and a run in force.
 async fn world(secrets: usize) -> World {
@@ -29,6 +29,13 @@ async fn finish(world: &World) -> [u64; 4] {
     counts(&world.end::<Rewrap>(ONE).await)
 }
 
+/// Returns the progress of the part.
+fn progress(world: &World) -> Item {
+    let run = world.item(LEDGER, "/rotation", "run#rewrap").unwrap();
+    let name = format!("/rotation/{}", run["run"]["S"].as_str().unwrap());
+    world.item(LEDGER, &name, "part#all#000").unwrap()
+}
+
 /// How many data keys have the newest key material.
 fn rewrapped(world: &World) -> usize {
     world.versions().values().filter(|row| world.is_newest(row)).count()
@@ -42,6 +49,7 @@ async fn an_interrupted_page_continues_and_counts_each_change_once() {
     assert_eq!(error.code().name, "Unavailable");
     let done = rewrapped(&world);
     assert!((1..40).contains(&done), "{done}");
+    assert_eq!(progress(&world)["marks"]["SS"].as_array().unwrap().len(), 40);
     assert_eq!(finish(&world).await, [40, 40, 0, 0]);
     assert_eq!(rewrapped(&world), 40);
 }
@@ -76,6 +84,8 @@ async fn a_step_without_time_does_one_page_and_the_next_one_continues() {
     for page in [40, 80, 100] {
         assert!(!part(&world, 0).await.unwrap());
         assert_eq!((world.aws.calls("ReEncrypt"), rewrapped(&world)), (page, page));
+        // What is counted needs no mark any more.
+        assert!(!progress(&world).contains_key("marks"));
     }
     assert_eq!(finish(&world).await, [100, 100, 0, 0]);
 }
@@ -122,6 +132,7 @@ async fn a_part_ends_while_kms_stays_throttled() {
 #[tokio::test(start_paused = true)]
 async fn a_version_that_others_change_at_every_try_is_reported() {
     let world = world(2).await;
+    let began = Instant::now();
     for _ in 0..100 {
         world.aws.before("UpdateItem", 0, |aws| async move {
             aws.edit_item(SECRETS, "n001", FIRST, |row| {
@@ -131,6 +142,8 @@ async fn a_version_that_others_change_at_every_try_is_reported() {
         });
     }
     assert!(part(&world, 600).await.unwrap());
+    // Twenty tries with growing pauses, of which each is random.
+    assert!(began.elapsed().as_millis() > 500, "{:?}", began.elapsed());
     let report = world.end::<Rewrap>(ONE).await;
     assert_eq!((counts(&report), reasons(&report)), ([2, 1, 0, 1], json!({ "moving": 1 })));
     let error = world.one::<Rewrap>("n001", json!({})).await.unwrap_err();

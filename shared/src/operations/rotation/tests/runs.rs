@@ -64,9 +64,11 @@ async fn a_start_with_a_known_token_has_nothing_to_do() {
     let second = begin(&world, TWO, 2, json!({ "token": "monday" })).await;
     assert_eq!((&second["run"], &second["known"]), (&first["run"], &json!(true)));
     assert_eq!(owner(&world), ONE);
-    // The schedule's next token continues the run.
+    // The schedule's next token continues the run, and is known from then on.
     let third = begin(&world, THREE, 3, json!({ "token": "tuesday" })).await;
     assert_eq!((&third["run"], &third["known"]), (&first["run"], &json!(false)));
+    let fourth = begin(&world, TWO, 4, json!({ "token": "tuesday" })).await;
+    assert_eq!((&fourth["run"], &fourth["known"]), (&first["run"], &json!(true)));
     assert_eq!(owner(&world), THREE);
 }
 
@@ -90,6 +92,9 @@ async fn a_start_with_the_same_request_takes_the_run_over() {
     let first = begin(&world, ONE, 1, json!({})).await;
     let second = begin(&world, TWO, 2, json!({})).await;
     assert_eq!((&second["run"], &second["resumed"]), (&first["run"], &json!(true)));
+    // A start between the two comes too late.
+    let third = world.begin::<Rewrap>(THREE, 1, json!({})).await;
+    assert_eq!((&third["all"], owner(&world)), (&json!([]), TWO.to_owned()));
     // The first execution stops at its next step, and changes nothing.
     let before = world.versions();
     assert!(part(&world, ONE).await);
