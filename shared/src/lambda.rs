@@ -130,21 +130,4 @@ async fn within(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_error_of_a_timeout_says_what_to_do_for_reads_and_for_writes() {
-        let never = std::future::pending::<Result<Answer, Error>>;
-        let deadline = SystemTime::now() + Duration::from_secs(29);
-        let read = within(deadline, false, never()).await.err().unwrap();
-        let write = within(deadline, true, never()).await.err().unwrap();
-        for error in [&read, &write] {
-            assert_eq!(error.code().name, "Unavailable");
-            assert!(error.to_string().contains("try again"), "{error}");
-        }
-        let (read, write) = (read.to_string(), write.to_string());
-        assert!(read.contains("`limit`") && !read.contains("may have been done"), "{read}");
-        assert!(write.contains("`token`") && write.contains("may have been done"), "{write}");
-    }
-}
+mod tests;

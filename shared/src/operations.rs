@@ -162,3 +162,6 @@ fn missing_setting(variable: &str) -> Error {
         source: format!("{variable} is not set: deploy the template").into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 mod aws;
 mod dynamodb;
 mod expression;
+mod http;
 mod kms;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use aws::Refused;
 pub(crate) use aws::{Aws, Fault};
+pub(crate) use http::http_client;
 
 use crate::chain::Caller;
 use crate::envelope;
@@ -107,7 +109,30 @@ pub(crate) fn caller() -> Caller {
     Caller { who: "arn:aws:iam::111122223333:user/tester".into(), request_id: "request-1".into() }
 }
 
-/// Returns a row as credstash writes it: sort key as given, no seal.
+/// The data key of rows that a test writes.
+const DATA_KEY: [u8; 64] = [7; 64];
+
+/// Returns a row as Coffer writes it, with these attributes besides.
+pub(crate) fn sealed_row(aws: &Aws, name: &str, version: &str, secret: &str, more: &Row) -> Item {
+    let mut row = more.clone();
+    for (attribute, text) in [("name", name), ("version", version)] {
+        row.insert(attribute.to_owned(), Attribute::Text(text.to_owned()));
+    }
+    let key = DataKey::new(DATA_KEY.to_vec()).unwrap();
+    let row = envelope::seal(&key, &Secret::new(secret.into()), row).unwrap();
+    let json = |value: Attribute| match value {
+        Attribute::Text(text) => json!({"S": text}),
+        Attribute::Number(digits) => json!({"N": digits}),
+        Attribute::Flag(flag) => json!({"BOOL": flag}),
+        other => panic!("{other:?} is not supported here"),
+    };
+    let mut item: Item = row.into_iter().map(|(name, value)| (name, json(value))).collect();
+    let wrapped = BASE64_STANDARD.encode(aws.wrap(KEY, &[], &DATA_KEY));
+    item.insert("key".to_owned(), json!({"S": wrapped}));
+    item
+}
+
+/// Returns a row as credstash writes it: the version as given, no seal.
 pub(crate) fn legacy_row(
     aws: &Aws,
     name: &str,
@@ -115,20 +140,10 @@ pub(crate) fn legacy_row(
     secret: &str,
     context: &[(&str, &str)],
 ) -> Item {
-    let data_key = [7; 64];
-    let row = Row::from([
-        ("name".to_owned(), Attribute::Text(name.to_owned())),
-        ("version".to_owned(), Attribute::Text(format!("{version:0>19}"))),
-    ]);
-    let key = DataKey::new(data_key.to_vec()).unwrap();
-    let mut row = envelope::seal(&key, &Secret::new(secret.into()), row).unwrap();
-    row.retain(|name, _| ["contents", "digest", "hmac"].contains(&name.as_str()));
-    let mut item: Item =
-        row.into_iter().map(|(name, value)| (name, json!({"S": value.text().unwrap()}))).collect();
-    let wrapped = BASE64_STANDARD.encode(aws.wrap(KEY, context, &data_key));
-    for (attribute, value) in [("name", name), ("version", version), ("key", &wrapped)] {
-        item.insert(attribute.to_owned(), json!({"S": value}));
-    }
+    let mut item = sealed_row(aws, name, version, secret, &Row::new());
+    item.retain(|name, _| !["seal", "binary", "json"].contains(&name.as_str()));
+    let wrapped = BASE64_STANDARD.encode(aws.wrap(KEY, context, &DATA_KEY));
+    item.insert("key".to_owned(), json!({"S": wrapped}));
     item
 }
 

@@ -172,3 +172,6 @@ async fn handle<R: Relay>(
     }
     answer
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,11 @@ pub(super) struct Settings {
 impl Settings {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub(super) fn from_environment() -> Self {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self::read(|name| std::env::var(name).ok())
+    }
+
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let number = |name: &str| variable(name).and_then(|text| text.parse::<u32>().ok());
         #[cfg(feature = "crash")]
         if let Some(points) = number("COFFER_CRASH_AFTER") {
@@ -85,5 +89,78 @@ impl Settings {
         let table = self.table.map(|table| SecretsTable::new(dynamodb.clone(), table));
         let ledger = self.ledger.map(|ledger| Ledger::new(dynamodb, ledger));
         Coffer::new(keys, table, ledger, self.options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        Settings::read(|name| {
+            let variable = variables.iter().find(|(each, _)| *each == name);
+            variable.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn what_is_not_set_is_missing_or_safe() {
+        for variables in [&[] as &[_], &[("COFFER_TABLE", ""), ("COFFER_FORCED_DELETE", "yes")]] {
+            let settings = settings(variables);
+            assert!(settings.table.is_none() && settings.ledger.is_none());
+            assert!(settings.key_arn.is_none() && settings.functions.is_empty());
+            assert_eq!(settings.options.legacy_items, LegacyItems::Refuse);
+            assert!(!settings.options.forced_delete);
+            assert_eq!(settings.options.history_days, None);
+            assert_eq!(settings.options.kms_requests_per_second, 1);
+            assert_eq!(settings.cache, Duration::ZERO);
+            assert_eq!(settings.level, LevelFilter::INFO);
+        }
+    }
+
+    #[test]
+    fn every_setting_is_read() {
+        let settings = settings(&[
+            ("COFFER_TABLE", "secrets"),
+            ("COFFER_LEDGER", "ledger"),
+            ("COFFER_KEY_ARN", "arn:stack"),
+            ("COFFER_RETIRED_KEY_ARNS", "arn:one,arn:two"),
+            ("COFFER_RENEW_FUNCTION", "stack-renew"),
+            ("COFFER_DATA_KEY_CACHE_SECONDS", "60"),
+            ("COFFER_LEGACY_ITEMS", "read"),
+            ("COFFER_FORCED_DELETE", "allow"),
+            ("COFFER_HISTORY_RETENTION_IN_DAYS", "400"),
+            ("COFFER_EXPIRY_NOTICE_IN_DAYS", "7"),
+            ("COFFER_ROTATION_KMS_REQUESTS_PER_SECOND", "100"),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_LAMBDA_LOG_LEVEL", "FATAL"),
+        ]);
+        assert_eq!(settings.table.as_deref(), Some("secrets"));
+        assert_eq!(settings.ledger.as_deref(), Some("ledger"));
+        assert_eq!(settings.key_arn.as_deref(), Some("arn:stack"));
+        assert_eq!(settings.retired, ["arn:one", "arn:two"]);
+        assert_eq!(settings.functions, [("renew".to_owned(), "stack-renew".to_owned())]);
+        assert_eq!(settings.cache, Duration::from_mins(1));
+        assert_eq!(settings.options.legacy_items, LegacyItems::Read);
+        assert!(settings.options.forced_delete);
+        assert_eq!(settings.options.history_days, Some(400));
+        assert_eq!(settings.options.notice_days, 7);
+        assert_eq!(settings.options.kms_requests_per_second, 100);
+        assert_eq!(settings.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(settings.level, LevelFilter::ERROR);
+    }
+
+    #[test]
+    fn an_invalid_number_is_not_read() {
+        let settings = settings(&[
+            ("COFFER_DATA_KEY_CACHE_SECONDS", "-1"),
+            ("COFFER_HISTORY_RETENTION_IN_DAYS", "0"),
+            ("COFFER_ROTATION_KMS_REQUESTS_PER_SECOND", "0"),
+            ("AWS_LAMBDA_LOG_LEVEL", "LOUD"),
+        ]);
+        assert_eq!(settings.cache, Duration::ZERO);
+        assert_eq!(settings.options.history_days, None);
+        assert_eq!(settings.options.kms_requests_per_second, 1);
+        assert_eq!(settings.level, LevelFilter::INFO);
     }
 }

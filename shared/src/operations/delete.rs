@@ -117,6 +117,12 @@ impl Operation for Delete {
     }
 }
 
+/// Sorts versions, and keeps each number once, whether its rows were padded or not.
+pub(super) fn each_number_once(versions: &mut Vec<Label>) {
+    versions.sort_by_cached_key(|label| label.padded().as_str().to_owned());
+    versions.dedup_by_key(|label| label.padded());
+}
+
 /// Finds the form in which the requested version is stored: padded or, before 2016, not. A live
 /// version takes precedence over a deleted one.
 async fn stored_label(stores: Stores<'_>, delete: &Delete) -> Result<Option<Label>, Error> {

@@ -14,6 +14,7 @@ use crate::store::deleted::DeletedVersion;
 use crate::store::scan::Stores;
 use crate::store::transaction::{Committed, Transaction, WriteLabel};
 
+use super::delete::each_number_once;
 use super::errors::{for_name, unless_reserved};
 use super::{Coffer, Operation};
 use candidates::{candidates, in_order};
@@ -92,9 +93,12 @@ impl Operation for Restore {
 /// What a restore has done so far.
 #[derive(Default)]
 struct Outcome {
-    /// The versions that are restored, highest first.
+    /// The versions that are restored.
+    versions: Vec<Label>,
+    /// The same versions as they were stored in the ledger.
     restored: Vec<Label>,
-    /// The versions whose number is taken, by a later put or by another row of the number.
+    /// The versions whose number is taken, by a later put or by another row of the number, as they
+    /// are stored in the ledger.
     taken: Vec<Label>,
     /// Whether a version would have become current in place of a higher number.
     hidden: bool,
@@ -130,16 +134,18 @@ impl Coffer {
                 continue;
             }
             let transaction = moves(stores, &deleted);
+            let labels: Vec<_> = deleted.iter().map(|version| version.stored.clone()).collect();
             let event = event(&head, deleted, top);
             match self.record(transaction, name, &head, &event, caller).await? {
                 Committed::Done => {
-                    outcome.restored.extend(event.versions);
+                    outcome.versions.extend(event.versions);
+                    outcome.restored.extend(labels);
                     if !more {
                         break;
                     }
                 }
                 Committed::Refused(failed) => {
-                    if !outcome.add_taken(event.versions, &failed) {
+                    if !outcome.add_taken(labels, &failed) {
                         backoff.wait().await?;
                     }
                 }
@@ -153,14 +159,14 @@ impl Coffer {
 impl Outcome {
     /// Adds the versions whose number is taken while their entry is still in the ledger: no other
     /// restore has moved them. Returns whether there was one.
-    fn add_taken(&mut self, versions: Vec<Label>, failed: &[WriteLabel]) -> bool {
+    fn add_taken(&mut self, stored: Vec<Label>, failed: &[WriteLabel]) -> bool {
         let before = self.taken.len();
         let taken = |(index, label): (usize, Label)| {
             let has = |label| failed.contains(&label);
             let stays = has(WriteLabel::Version(index)) && !has(WriteLabel::Removal(index));
             stays.then_some(label)
         };
-        self.taken.extend(versions.into_iter().enumerate().filter_map(taken));
+        self.taken.extend(stored.into_iter().enumerate().filter_map(taken));
         self.taken.len() > before
     }
 
@@ -174,8 +180,8 @@ impl Outcome {
                 (false, false, true) => resealed_exists(),
             });
         }
-        self.restored.reverse();
-        Ok(Restored { name: restore.name.clone(), versions: self.restored })
+        each_number_once(&mut self.versions);
+        Ok(Restored { name: restore.name.clone(), versions: self.versions })
     }
 }
 

@@ -22,8 +22,10 @@ pub(super) const BEFORE_RESEAL: &str = "before_reseal";
 /// A version that can be restored.
 #[derive(Debug)]
 pub struct DeletedVersion {
-    /// Its version.
+    /// Its version, as it is restored.
     pub label: Label,
+    /// Its version as it is stored in the ledger.
+    pub stored: Label,
     /// When it was deleted, to the second, if that is known.
     pub deleted_at: Option<Moment>,
     /// The number of the event that records the delete. The later of two deletes has the higher
@@ -48,7 +50,8 @@ impl DeletedVersion {
         let sequence = number("sequence").and_then(|number| number.try_into().ok()).unwrap_or(0);
         let before_reseal = item.get(BEFORE_RESEAL).is_some_and(|flag| flag.as_bool() == Ok(&true));
         let life = number("life").and_then(|number| number.try_into().ok());
-        Some(Self { label, deleted_at, sequence, until, life, before_reseal, item })
+        let stored = label.clone();
+        Some(Self { label, stored, deleted_at, sequence, until, life, before_reseal, item })
     }
 
     /// Returns the identity of the row.

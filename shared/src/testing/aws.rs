@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kms::config::retry::{RetryConfig, RetryPartition, TokenBucket};
@@ -19,6 +20,9 @@ use serde_json::{Value, json};
 use super::dynamodb::{ITEM_SIZE, Tables};
 use super::kms::{Key, Kms};
 use super::{Item, KEY};
+
+/// More calls than any test makes.
+const MAX_CALLS: usize = 20_000;
 
 /// AWS in memory. A clone is the same AWS.
 #[derive(Clone)]
@@ -38,8 +42,12 @@ struct State {
 pub(crate) enum Fault {
     /// AWS refuses it with this code.
     Code(&'static str),
+    /// AWS refuses it with this code and message.
+    Message(&'static str, &'static str),
     /// The transaction is canceled, with a reason for each write.
     Canceled(&'static [&'static str]),
+    /// AWS has an internal error.
+    Internal,
     /// The connection fails before AWS does anything.
     NoConnection,
     /// AWS does it, and the response is lost.
@@ -151,7 +159,7 @@ impl Aws {
     /// Returns everything that is stored, to compare.
     pub(crate) fn stored(&self) -> BTreeMap<&'static str, Vec<Item>> {
         let state = self.state();
-        let tables = state.tables.tables.iter();
+        let tables = state.tables.by_name.iter();
         tables.map(|(name, table)| (*name, table.items.values().cloned().collect())).collect()
     }
 
@@ -213,7 +221,7 @@ impl Aws {
     /// Wraps a data key under a KMS key, as another client does.
     pub(crate) fn wrap(&self, arn: &str, context: &[(&str, &str)], data_key: &[u8]) -> Vec<u8> {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        self.state().kms.wrap(arn, context.iter().map(pair).collect(), data_key.to_vec())
+        self.state().kms.wrap(arn, context.iter().map(pair).collect(), data_key)
     }
 
     /// Returns a client of DynamoDB, with the retries of a function.
@@ -222,7 +230,7 @@ impl Aws {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("eu-west-1"))
             .credentials_provider(credentials())
-            .retry_config(RetryConfig::standard().with_max_attempts(4))
+            .retry_config(retries())
             .retry_partition(retry_budget())
             .http_client(self.http_client());
         aws_sdk_dynamodb::Client::from_conf(config.build())
@@ -234,7 +242,7 @@ impl Aws {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("eu-west-1"))
             .credentials_provider(credentials())
-            .retry_config(RetryConfig::standard().with_max_attempts(4))
+            .retry_config(retries())
             .retry_partition(retry_budget())
             .http_client(self.http_client());
         aws_sdk_kms::Client::from_conf(config.build())
@@ -254,17 +262,21 @@ impl Aws {
         let fault = state.take_fault(&operation, &body);
         let result = match fault {
             Some(Fault::Code(code)) => Err(Refused::code(code)),
+            Some(Fault::Message(code, message)) => Err(Refused::message(code, message)),
             Some(Fault::Canceled(reasons)) => Err(Refused::canceled(reasons)),
+            Some(Fault::Internal) => Err(Refused::code("InternalServerError")),
             Some(Fault::NoConnection) => return Err(lost()),
             Some(Fault::LostResponse) | None => state.call(&operation, &body),
         };
         state.calls.push((operation, body));
+        assert!(state.calls.len() < MAX_CALLS, "the operation does not end");
         if let Some(Fault::LostResponse) = fault {
             return Err(lost());
         }
+        let internal = matches!(fault, Some(Fault::Internal));
         let (status, body) = match result {
             Ok(output) => (200, output),
-            Err(Refused(error)) => (400, error),
+            Err(Refused(error)) => (if internal { 500 } else { 400 }, error),
         };
         Ok(HttpResponse::new(status.try_into().unwrap(), body.to_string().into()))
     }
@@ -313,6 +325,14 @@ fn lost() -> ConnectorError {
 
 fn credentials() -> Credentials {
     Credentials::new("key", "secret", None, None, "test")
+}
+
+/// The retries of a function.
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(4)
+        .with_initial_backoff(Duration::from_millis(200))
+        .with_max_backoff(Duration::from_secs(1))
 }
 
 /// An unlimited retry budget. The default one is shared by all tests.

@@ -49,11 +49,15 @@ impl Kms {
         &self,
         key: &str,
         context: BTreeMap<String, String>,
-        data_key: Vec<u8>,
+        data_key: &[u8],
     ) -> Vec<u8> {
         let material = self.keys[key].material;
+        let data_key = data_key.to_vec();
         let wrapped = Wrapped { key: key.to_owned(), material, context, data_key };
-        serde_json::to_vec(&wrapped).unwrap()
+        let mut wrapped = serde_json::to_vec(&wrapped).unwrap();
+        // As with KMS, the length does not depend on the bytes of the data key.
+        wrapped.resize(wrapped.len().next_multiple_of(512), b' ');
+        wrapped
     }
 
     fn generate(&self, request: &Value) -> Result<Value, Refused> {
@@ -66,7 +70,7 @@ impl Kms {
         let mut data_key = vec![0; request["NumberOfBytes"].as_u64().unwrap().try_into().unwrap()];
         SysRng.try_fill_bytes(&mut data_key).unwrap();
         let plaintext = BASE64_STANDARD.encode(&data_key);
-        let wrapped = BASE64_STANDARD.encode(self.wrap(key, context, data_key));
+        let wrapped = BASE64_STANDARD.encode(self.wrap(key, context, &data_key));
         Ok(json!({"KeyId": key, "Plaintext": plaintext, "CiphertextBlob": wrapped}))
     }
 
@@ -83,7 +87,7 @@ impl Kms {
         let context = context(request, "DestinationEncryptionContext");
         let source = format!("{from}#{}", wrapped.material);
         let destination = format!("{to}#{}", self.keys[to].material);
-        let blob = BASE64_STANDARD.encode(self.wrap(to, context, wrapped.data_key));
+        let blob = BASE64_STANDARD.encode(self.wrap(to, context, &wrapped.data_key));
         Ok(json!({
             "CiphertextBlob": blob, "SourceKeyId": from, "KeyId": to,
             "SourceKeyMaterialId": source, "DestinationKeyMaterialId": destination,

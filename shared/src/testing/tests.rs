@@ -1,6 +1,8 @@
 //! The stack in memory itself.
 
 use super::*;
+use crate::context::Context;
+use crate::keys::Rewrapped;
 use crate::operations::get::Get;
 use crate::operations::put::Put;
 
@@ -26,4 +28,49 @@ async fn a_legacy_row_opens() {
     assert_eq!((&response["secret"], &response["dialect"]), (&"value".into(), &"credstash".into()));
     let code = stack.code::<Get>(json!({"name": "theirs"})).await;
     assert_eq!(code, "Forbidden");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrapped_key_states_its_key_material() {
+    let aws = Aws::new();
+    let keys = Keys::new(aws.kms(), KEY.to_owned(), Vec::new(), Duration::ZERO);
+    let wrapped = aws.wrap(KEY, &[], &DATA_KEY);
+    let rewrap = async || keys.rewrap(&wrapped, &Context::default()).await.unwrap();
+    assert_eq!(rewrap().await, Rewrapped::Current);
+    aws.rotate_key(KEY);
+    assert_eq!(rewrap().await, Rewrapped::Anew(aws.wrap(KEY, &[], &DATA_KEY)));
+}
+
+/// Queries with this key condition and filter.
+async fn query(condition: &str, filter: Option<&str>) {
+    let query = Aws::new().dynamodb().query().table_name("secrets");
+    let query =
+        query.key_condition_expression(condition).set_filter_expression(filter.map(Into::into));
+    let value = aws_sdk_dynamodb::types::AttributeValue::S("n".to_owned());
+    let query = query.expression_attribute_names("#name", "name");
+    drop(query.expression_attribute_values(":name", value).send().await);
+}
+
+#[tokio::test]
+#[should_panic(expected = "undefined name #other")]
+async fn an_undefined_placeholder_panics() {
+    let aws = Aws::new();
+    let row = legacy_row(&aws, "n", "1", "s", &[]);
+    aws.put_item("secrets", row);
+    let query =
+        aws.dynamodb().query().table_name("secrets").key_condition_expression("#other = :name");
+    let value = aws_sdk_dynamodb::types::AttributeValue::S("n".to_owned());
+    drop(query.expression_attribute_values(":name", value).send().await);
+}
+
+#[tokio::test]
+#[should_panic(expected = "#name is not used")]
+async fn an_unused_placeholder_panics() {
+    query(":name = :name", None).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "unknown character")]
+async fn an_unknown_expression_panics() {
+    query("#name = :name", Some("#name * :name")).await;
 }

@@ -12,7 +12,7 @@ use crate::store::transaction::{Committed, Transaction};
 use super::super::Coffer;
 use super::super::errors::not_found;
 use super::batch::{Batch, delete_event};
-use super::{Delete, Deleted, stored_label};
+use super::{Delete, Deleted, each_number_once, stored_label};
 
 /// The most versions that one transaction removes, besides the event and the head.
 const MAX_REMOVED: i32 = 98;
@@ -67,8 +67,7 @@ impl Coffer {
         if versions.is_empty() {
             return Err(not_found());
         }
-        versions.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        versions.dedup();
+        each_number_once(&mut versions);
         Ok(Deleted { name: name.clone(), versions, recoverable_until: None })
     }
 }

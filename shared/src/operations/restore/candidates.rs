@@ -54,7 +54,7 @@ pub(super) async fn candidates(
 
 fn is_wanted(version: &DeletedVersion, restore: &Restore, done: &[Label], now: Moment) -> bool {
     let later = restore.deleted_before.is_some_and(|before| version.deleted_at > Some(before));
-    !done.contains(&version.label)
+    !done.contains(&version.stored)
         && !later
         && version.before_reseal == restore.before_reseal
         && version.until > now
@@ -74,10 +74,13 @@ pub(super) fn in_order(
         if !padded || version.label.padded() == version.label {
             below.push(version);
         } else if version.is_sealed() {
-            above.push(version.label);
+            above.push(version.stored);
         } else {
             below.push(version.padded());
         }
     }
+    // With its zeros a number has another place in the order, and perhaps that of another row.
+    below.sort_by(|a, b| b.label.as_str().cmp(a.label.as_str()).then(b.sequence.cmp(&a.sequence)));
+    below.dedup_by(|later, kept| later.label == kept.label);
     (above, below)
 }
