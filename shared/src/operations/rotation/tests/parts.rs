@@ -132,7 +132,6 @@ async fn a_part_ends_while_kms_stays_throttled() {
 #[tokio::test(start_paused = true)]
 async fn a_version_that_others_change_at_every_try_is_reported() {
     let world = world(2).await;
-    let began = Instant::now();
     for _ in 0..100 {
         world.aws.before("UpdateItem", 0, |aws| async move {
             aws.edit_item(SECRETS, "n001", FIRST, |row| {
@@ -142,8 +141,6 @@ async fn a_version_that_others_change_at_every_try_is_reported() {
         });
     }
     assert!(part(&world, 600).await.unwrap());
-    // Twenty tries with growing pauses, of which each is random.
-    assert!(began.elapsed().as_millis() > 500, "{:?}", began.elapsed());
     let report = world.end::<Rewrap>(ONE).await;
     assert_eq!((counts(&report), reasons(&report)), ([2, 1, 0, 1], json!({ "moving": 1 })));
     let error = world.one::<Rewrap>("n001", json!({})).await.unwrap_err();

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::super::Rewrap;
 use super::{LEDGER, ONE, World, counts, number, reasons};
+use crate::operations::list::List;
 use crate::operations::rotation::action::Action;
 use crate::store::item::Key;
 
@@ -26,20 +27,22 @@ async fn a_report_has_every_failure_in_pages() {
     assert_eq!((counts(&ended), reasons(&ended)), ([60, 0, 0, 60], json!({ "malformed": 60 })));
     // The output of an execution is limited.
     assert_eq!(ended["failures"].as_array().unwrap().len(), 50);
-    let (mut names, mut next, mut deleted) = (BTreeSet::new(), None, Vec::new());
+    let (mut names, mut deleted) = (BTreeSet::new(), Vec::new());
+    let mut request = json!({ "list": "report", "action": "rewrap", "limit": 25 });
     loop {
-        let page = world.stack.coffer.report(Action::Rewrap, next, 25).await.unwrap();
-        assert!(page.failures.len() <= 25);
-        for failure in page.failures {
-            if failure.deleted == Some(true) {
-                deleted.push(failure.name.clone());
+        let page = world.stack.done::<List>(request.clone()).await;
+        assert_eq!((&page["run"], counts(&page)), (&ended["run"], counts(&ended)));
+        let failures = page["failures"].as_array().unwrap();
+        assert!(failures.len() <= 25);
+        for failure in failures {
+            let name = failure["name"].as_str().unwrap().to_owned();
+            if failure["deleted"] == true {
+                deleted.push(name.clone());
             }
-            names.insert(failure.name);
+            names.insert(name);
         }
-        next = page.next;
-        if next.is_none() {
-            break;
-        }
+        let Some(next) = page.get("next") else { break };
+        request["next"] = next.clone();
     }
     assert_eq!((names.len(), deleted), (60, vec!["n00".to_owned()]));
 }
@@ -47,19 +50,21 @@ async fn a_report_has_every_failure_in_pages() {
 #[tokio::test(start_paused = true)]
 async fn the_report_of_a_run_that_is_not_kept_any_more_is_not_found() {
     let world = World::new();
+    let report = |action| json!({ "list": "report", "action": action });
     world.begin::<Rewrap>(ONE, 1, json!({})).await;
-    assert_eq!(
-        world.stack.coffer.report(Action::Rewrap, None, 1).await.unwrap().state,
-        Some("running")
-    );
-    let forged = Key { name: "rewrap".into(), version: "hint#0000".into() };
-    let error = world.stack.coffer.report(Action::Rewrap, Some(forged), 1).await.unwrap_err();
-    assert_eq!(error.code().name, "Invalid");
-    let error = world.stack.coffer.report(Action::Reseal, None, 1).await.unwrap_err();
-    assert_eq!(error.code().name, "NotFound");
+    assert_eq!(world.stack.done::<List>(report("rewrap")).await["state"], "running");
+    assert_eq!(world.stack.code::<List>(report("reseal")).await, "NotFound");
     world.aws.edit_item(LEDGER, "/rotation", "run#rewrap", |run| {
         run.insert("started_at".to_owned(), number(1_500_000_000));
     });
-    let error = world.stack.coffer.report(Action::Rewrap, None, 1).await.unwrap_err();
-    assert_eq!(error.code().name, "NotFound");
+    assert_eq!(world.stack.code::<List>(report("rewrap")).await, "NotFound");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_continues_only_where_another_ended() {
+    let world = World::new();
+    world.begin::<Rewrap>(ONE, 1, json!({})).await;
+    let forged = Key { name: "rewrap".into(), version: "hint#0000".into() };
+    let error = world.stack.coffer.report(Action::Rewrap, Some(forged), 1).await.unwrap_err();
+    assert_eq!(error.code().name, "Invalid");
 }

@@ -8,6 +8,7 @@ use super::{
     text,
 };
 use crate::operations::LegacyItems;
+use crate::operations::get::Get;
 use crate::testing::{Fault, KEY};
 
 /// The transactions of a run before that of the first page: its start and the marks of the page.
@@ -51,6 +52,29 @@ async fn a_row_with_a_removed_digest_is_sealed_under_a_new_data_key_and_kept_as_
     let mut row = kept["row"]["M"].as_object().unwrap().clone();
     row.insert("name".to_owned(), text("n"));
     assert_eq!(row, legacy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rows_of_other_clients_become_rows_that_every_client_reads() {
+    let value = "a value that is long enough to show its counter";
+    let world = World::new();
+    world.insert(world.rucredstash("rucredstash", FIRST, value));
+    world.insert(world.haskell("haskell", FIRST, value));
+    for (name, dialect) in [("rucredstash", "rucredstash-le32"), ("haskell", "credentials-haskell")]
+    {
+        let response = world.stack.done::<Get>(json!({ "name": name })).await;
+        assert_eq!((&response["dialect"], &response["secret"]), (&json!(dialect), &json!(value)));
+    }
+    assert_eq!(counts(&world.run::<Reseal>(json!({})).await), [2, 2, 0, 0]);
+    for name in ["rucredstash", "haskell"] {
+        assert_eq!(world.value(name).await, value);
+        let row = world.item(SECRETS, name, FIRST).unwrap();
+        for attribute in ["contents", "digest", "hmac", "key", "seal"] {
+            assert!(row[attribute]["S"].is_string(), "{name} {attribute}");
+        }
+    }
+    // Both have another counter than Coffer, so they were sealed under new data keys.
+    assert_eq!(world.kept().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,22 +79,58 @@ impl World {
         row
     }
 
+    /// A row as rucredstash writes it, with a little-endian counter.
+    pub(super) fn rucredstash(&self, name: &str, version: &str, value: &str) -> Item {
+        let mut row = self.credstash(name, version, value);
+        let mut contents = value.as_bytes().to_vec();
+        little_endian(&row, &mut contents);
+        row.insert("hmac".to_owned(), bytes(hmac(&row, &contents).as_bytes()));
+        row.insert("contents".to_owned(), base64(&contents));
+        row
+    }
+
+    /// A row as Haskell's `credentials` writes it: raw bytes, and a counter that begins at zero.
+    pub(super) fn haskell(&self, name: &str, version: &str, value: &str) -> Item {
+        let mut row = self.credstash(name, version, value);
+        let mut contents = value.as_bytes().to_vec();
+        let key: [u8; 32] = data_key(&row)[..32].try_into().unwrap();
+        ctr::Ctr128BE::<aes::Aes256>::new(&key.into(), &[0; 16].into())
+            .apply_keystream(&mut contents);
+        row.remove("digest");
+        row.insert("hmac".to_owned(), text(&hmac(&row, &contents)));
+        row.insert("contents".to_owned(), bytes(&contents));
+        row.insert("key".to_owned(), json!({ "B": row["key"]["S"] }));
+        row.insert("revision".to_owned(), bytes(b"0a1b2c3d"));
+        row
+    }
+
     /// A row of credstash that rucredstash could have written: text in both readings.
     pub(super) fn two_readings(&self, name: &str, version: &str, value: &str) -> Item {
         loop {
             let mut row = self.credstash(name, version, value);
             let mut contents =
                 BASE64_STANDARD.decode(row["contents"]["S"].as_str().unwrap()).unwrap();
-            let key: [u8; 32] = data_key(&row)[..32].try_into().unwrap();
-            ctr::Ctr32LE::<aes::Aes256>::new(&key.into(), &1_u128.to_be_bytes().into())
-                .apply_keystream(&mut contents);
+            let mac = bytes(hmac(&row, &contents).as_bytes());
+            little_endian(&row, &mut contents);
             if std::str::from_utf8(&contents).is_ok() {
-                let mac = bytes(row["hmac"]["S"].as_str().unwrap().as_bytes());
                 row.insert("hmac".to_owned(), mac);
                 return row;
             }
         }
     }
+}
+
+/// HMAC-SHA256 of a ciphertext, in hexadecimal.
+fn hmac(row: &Item, contents: &[u8]) -> String {
+    let mac = <Hmac<sha2::Sha256> as KeyInit>::new_from_slice(&data_key(row)[32..]).unwrap();
+    hex::encode(mac.chain_update(contents).finalize().into_bytes())
+}
+
+/// Encrypts or decrypts as rucredstash does.
+fn little_endian(row: &Item, contents: &mut [u8]) {
+    let key: [u8; 32] = data_key(row)[..32].try_into().unwrap();
+    ctr::Ctr32LE::<aes::Aes256>::new(&key.into(), &1_u128.to_be_bytes().into())
+        .apply_keystream(contents);
 }
 
 /// Returns the data key of a row.
