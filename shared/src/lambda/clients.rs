@@ -95,10 +95,11 @@ warm!(warm_kms, aws_sdk_kms, list_aliases);
 mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
 
-    use aws_sdk_kms::config::Credentials;
+    use aws_sdk_kms::config::{Credentials, SharedCredentialsProvider};
+    use aws_smithy_runtime_api::client::result::ConnectorError;
     use base64::prelude::{BASE64_STANDARD, Engine};
     use futures_util::future::join_all;
 
@@ -106,6 +107,7 @@ mod tests {
     use crate::context::Context;
     use crate::keys::Keys;
     use crate::keys::Unwrapped;
+    use crate::testing::http_client;
 
     /// A busy KMS: some throttled requests, then responses.
     #[derive(Default)]
@@ -188,5 +190,30 @@ mod tests {
         let unwrapped = keys.unwrap(b"wrapped", &context).await.unwrap();
         assert!(matches!(unwrapped, Unwrapped::Key(_)));
         assert_eq!(busy.requests.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_opened_by_a_request_that_is_no_call_of_the_api() {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::clone(&requests);
+        let http = http_client(move |request| {
+            let about = (request.method().to_owned(), request.uri().to_owned());
+            received.lock().unwrap().push((about, request.headers().get("x-amz-target").is_some()));
+            // The response does not matter.
+            Err(ConnectorError::timeout("no response".into()))
+        });
+        let config = sdk_config(Some("eu-west-1".to_owned())).await.into_builder();
+        let config = config.http_client(http).credentials_provider(SharedCredentialsProvider::new(
+            Credentials::new("key", "secret", None, None, "test"),
+        ));
+        let config = config.build();
+        warm_dynamodb(&aws_sdk_dynamodb::Client::from_conf(dynamodb_config(&config).build())).await;
+        warm_kms(&aws_sdk_kms::Client::from_conf(kms_config(&config).build())).await;
+        let requests = requests.lock().unwrap();
+        assert_eq!(requests.len(), 2, "{requests:?}");
+        for (((method, uri), target), service) in requests.iter().zip(["dynamodb", "kms"]) {
+            assert_eq!((method.as_str(), *target), ("GET", false));
+            assert!(uri.contains(service) && uri.ends_with(".amazonaws.com/ping"), "{uri}");
+        }
     }
 }

@@ -7,9 +7,13 @@ use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
+use crate::operations::delete::Delete;
 use crate::operations::get::Get;
 use crate::operations::list::List;
+use crate::operations::policy::Policy;
 use crate::operations::put::Put;
+use crate::operations::remind::Remind;
+use crate::operations::restore::Restore;
 use crate::testing::{Fault, Stack};
 
 /// What was logged.
@@ -128,6 +132,25 @@ async fn an_http_request_gets_a_response_with_a_status() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_method_of_an_http_request_decides_what_is_done_to_a_policy() {
+    let stack = Stack::new();
+    done::<Put>(&stack, r#"{"name": "n", "secret": "s"}"#).await;
+    for (method, body, status) in [
+        ("PUT", r#"{"days": 30}"#, 200),
+        ("GET", "", 200),
+        // A field does not decide it.
+        ("GET", r#"{"policy": "cancel"}"#, 400),
+        ("DELETE", "", 200),
+        ("GET", "", 404),
+        ("POST", "", 400),
+    ] {
+        let payload = http(&format!("{method} /policies/{{name+}}"), "/policies/n", "n", body);
+        let response = done::<Policy>(&stack, &payload).await;
+        assert_eq!(response["statusCode"], status, "{method} {body}: {response}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_direct_caller_gets_an_error_as_a_function_error() {
     let (lines, _guard) = log();
     let stack = Stack::new();
@@ -164,6 +187,65 @@ async fn the_log_names_the_secrets_that_an_error_is_about() {
     failed::<Get>(&stack, r#"{"prefix": "p"}"#).await;
     let line = lines.take();
     assert_eq!((&line["about"], &line["name"]), (&json!(r#"["p/b"]"#), &json!("p")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_names_the_secret_of_every_operation() {
+    let (lines, _guard) = log();
+    let stack = Stack::new();
+    done::<Put>(&stack, r#"{"name": "n", "secret": "s"}"#).await;
+    lines.take();
+    let line = async |operation: &str, payload: &str| {
+        match operation {
+            "policy" => drop(done::<Policy>(&stack, payload).await),
+            "list" => drop(done::<List>(&stack, payload).await),
+            "delete" => drop(done::<Delete>(&stack, payload).await),
+            "restore" => drop(done::<Restore>(&stack, payload).await),
+            _ => drop(done::<Remind>(&stack, payload).await),
+        }
+        lines.take()
+    };
+    for (operation, payload, name) in [
+        ("policy", r#"{"policy": "put", "name": "n", "days": 30}"#, Some("n")),
+        ("policy", r#"{"policy": "get", "name": "n"}"#, Some("n")),
+        ("policy", r#"{"policy": "cancel", "name": "n"}"#, Some("n")),
+        ("list", r#"{"name": "n"}"#, Some("n")),
+        ("list", r#"{"prefix": "p"}"#, Some("p")),
+        ("list", r#"{"name": "n", "list": "history"}"#, Some("n")),
+        ("list", r#"{"name": "n", "list": "history", "verify": true}"#, Some("n")),
+        ("delete", r#"{"name": "n"}"#, Some("n")),
+        ("restore", r#"{"name": "n"}"#, Some("n")),
+        ("remind", "{}", None),
+    ] {
+        let line = line(operation, payload).await;
+        assert_eq!(line["operation"], operation, "{payload}");
+        assert_eq!(line.get("name").and_then(Value::as_str), name, "{payload}");
+    }
+}
+
+/// What the error of a call that takes too long says.
+async fn too_long<O: Operation>(stack: &Stack, operation: &'static str, payload: &str) -> String {
+    stack.aws.before(operation, 0, |_| std::future::pending());
+    failed::<O>(stack, payload).await.error_message
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_an_operation_that_writes_may_have_been_done_when_its_time_is_over() {
+    let stack = Stack::new();
+    done::<Put>(&stack, r#"{"name": "n", "secret": "s"}"#).await;
+    for (message, writes) in [
+        (too_long::<Get>(&stack, "Query", r#"{"name": "n"}"#).await, false),
+        (too_long::<List>(&stack, "Scan", "{}").await, false),
+        (too_long::<Policy>(&stack, "Query", r#"{"policy": "get", "name": "n"}"#).await, false),
+        (too_long::<Policy>(&stack, "Query", r#"{"policy": "cancel", "name": "n"}"#).await, true),
+        (too_long::<Put>(&stack, "Query", r#"{"name": "n", "secret": "s"}"#).await, true),
+        (too_long::<Delete>(&stack, "Query", r#"{"name": "n"}"#).await, true),
+        (too_long::<Restore>(&stack, "Query", r#"{"name": "n"}"#).await, true),
+        (too_long::<Remind>(&stack, "Scan", "{}").await, true),
+    ] {
+        assert_eq!(message.contains("may have been done"), writes, "{message}");
+        assert_eq!(message.contains("Nothing was changed"), !writes, "{message}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

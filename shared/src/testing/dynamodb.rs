@@ -79,8 +79,12 @@ impl Tables {
         let table = self.table(text(request, "TableName"));
         let scope = Scope::of(request);
         let condition = scope.tokens(text(request, "KeyConditionExpression"));
+        assert_eq!(condition[..3], ["#name", "=", ":name"], "a query is about one name");
+        let name = text(&request["ExpressionAttributeValues"][":name"], "S");
+        let of_name = table.items.range((name.to_owned(), String::new())..);
+        let of_name = of_name.take_while(|((each, _), _)| each == name);
         let mut found: Vec<_> =
-            table.items.iter().filter(|(_, item)| scope.holds(&condition, Some(item))).collect();
+            of_name.filter(|(_, item)| scope.holds(&condition, Some(item))).collect();
         if request["IndexName"] == "revision" {
             found.sort_by_key(|(_, item)| item["revision"]["B"].as_str().map(str::to_owned));
         }

@@ -219,3 +219,39 @@ async fn a_page_ends_before_it_does_not_fit_a_response_and_a_document_is_too_lar
     let rest = stack.done::<Get>(json!({"prefix": "p", "next": page["next"]})).await;
     assert_eq!(count + names(&rest).len(), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn values_that_grow_as_json_fill_a_response_sooner() {
+    let stack = Stack::new();
+    for index in 0..3 {
+        // Each character takes six bytes.
+        put(&stack, &format!("p/{index}"), &"\u{1}".repeat(200_000)).await;
+    }
+    let code = stack.code::<Get>(json!({"prefix": "p", "format": "json"})).await;
+    assert_eq!(code, "TooLarge");
+    let page = stack.done::<Get>(json!({"prefix": "p"})).await;
+    assert_eq!(names(&page), ["p/0", "p/1"]);
+    let rest = stack.done::<Get>(json!({"prefix": "p", "next": page["next"]})).await;
+    assert_eq!((names(&rest), rest.get("next")), (vec!["p/2"], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_has_more_secrets_than_a_page() {
+    let stack = Stack::new();
+    let row = legacy_row(&stack.aws, "p/0000", &padded(1), "s", &[]);
+    let put_all = |comment: &str| {
+        for index in 0..1001 {
+            let mut row = row.clone();
+            row.insert("name".to_owned(), json!({"S": format!("p/{index:04}")}));
+            row.insert("comment".to_owned(), json!({"S": comment}));
+            stack.aws.put_item("secrets", row);
+        }
+    };
+    put_all("c");
+    let document = stack.done::<Get>(json!({"prefix": "p", "format": "json"})).await;
+    assert_eq!(document.as_object().unwrap().len(), 1001);
+    // The descriptions alone do not fit.
+    put_all(&"c".repeat(500));
+    let code = stack.code::<Get>(json!({"prefix": "p", "format": "json"})).await;
+    assert_eq!(code, "TooLarge");
+}

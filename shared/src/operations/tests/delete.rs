@@ -68,6 +68,14 @@ async fn a_second_delete_reports_until_when_the_first_can_be_undone() {
     let one = stack.done::<Delete>(json!({"name": "n", "version": 1})).await;
     assert_eq!(one["recoverable_until"], first["recoverable_until"]);
     assert_eq!(stack.aws.stored(), before);
+    // The latest of all, on whatever page.
+    let entry = stack.aws.entries("n", "deleted#").remove(0);
+    stack.aws.edit_item("ledger", "n", entry["entry"]["S"].as_str().unwrap(), |entry| {
+        entry.insert("ttl".to_owned(), json!({"N": "4000000000"}));
+    });
+    stack.aws.set_page(1);
+    let again = stack.done::<Delete>(json!({"name": "n"})).await;
+    assert_eq!(again["recoverable_until"], "2096-10-02T07:06:40Z");
 }
 
 #[tokio::test(start_paused = true)]
