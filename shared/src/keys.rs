@@ -287,3 +287,6 @@ impl Keys {
 fn pairs(context: &Context) -> Option<std::collections::HashMap<String, String>> {
     (!context.is_empty()).then(|| context.pairs().clone().into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests;

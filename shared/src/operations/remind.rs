@@ -88,3 +88,6 @@ fn due(row: &Row) -> Option<(String, Label, Moment)> {
     let reserved = Name::of_any_client(&name).is_ok_and(|name| unless_reserved(&name).is_err());
     (!reserved).then_some((name, version, expires_at?))
 }
+
+#[cfg(test)]
+mod tests;

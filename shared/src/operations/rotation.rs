@@ -30,6 +30,8 @@ mod rewrap;
 mod run;
 mod tally;
 mod version_rotation;
+#[cfg(test)]
+mod tests;
 mod versions;
 
 pub use renew::Renew;

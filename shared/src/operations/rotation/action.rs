@@ -128,6 +128,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_error_about_one_name_is_a_reason_and_any_other_is_not() {
+        let text = || std::borrow::Cow::Borrowed("Do this.");
+        for (error, reason) in [
+            (Error::Exists(text()), Some("exists")),
+            (Error::Renewed, Some("exists")),
+            (Error::Suspended, Some("suspended")),
+            (Error::TooLarge(text()), Some("too-large")),
+            (Error::Unreadable, Some("unreadable")),
+            (Error::Foreign, Some("foreign")),
+            (Error::Integrity, Some("integrity")),
+            (Error::Unsealed, Some("integrity")),
+            (Error::Expired, Some("integrity")),
+            (Error::Malformed(text()), Some("malformed")),
+            (Error::Invalid(text()), Some("invalid")),
+            (Error::Forbidden(text()), Some("invalid")),
+            (Error::NotFound(text()), Some("invalid")),
+            (Error::Unavailable { message: text(), source: "inside".into() }, None),
+            (Error::several([("a".to_owned(), Error::Expired)]), None),
+        ] {
+            assert_eq!(Reason::of(&error).map(Reason::as_str), reason, "{error:?}");
+        }
+    }
+
+    #[test]
     fn each_reason_has_its_own_name() {
         let reasons = [Reason::Order, Reason::Moving, Reason::Exists, Reason::Ambiguous];
         assert_eq!(reasons.map(Reason::as_str), ["order", "moving", "exists", "ambiguous"]);

@@ -234,3 +234,46 @@ fn parse_name(fields: &mut Fields) -> Result<Name, Error> {
     ))?;
     Name::of_any_client(&name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Renew, Reseal, Rewrap};
+    use super::*;
+    use crate::operations::parse;
+
+    fn fields(json: &str) -> Fields {
+        Fields::parse(json).unwrap()
+    }
+
+    fn name_of<R: Rotation>(json: &str) -> Option<String> {
+        let request = parse::<RotationRequest<R>>(fields(json)).ok().unwrap();
+        assert!(request.writes());
+        request.name().map(|name| name.as_str().to_owned())
+    }
+
+    #[test]
+    fn a_request_is_about_its_name_and_a_step_about_none() {
+        let named = |action| format!(r#"{{"action":"{action}","name":"dev/db"}}"#);
+        assert_eq!(name_of::<Rewrap>(&named("rewrap")).as_deref(), Some("dev/db"));
+        assert_eq!(name_of::<Reseal>(&named("reseal")).as_deref(), Some("dev/db"));
+        assert_eq!(name_of::<Renew>(&named("renew")).as_deref(), Some("dev/db"));
+        let step = r#"{"action":"rewrap","step":"end","execution":"one"}"#;
+        assert_eq!(name_of::<Rewrap>(step), None);
+    }
+
+    #[test]
+    fn a_target_has_an_action_and_a_name() {
+        let (action, name) =
+            parse_target(&mut fields(r#"{"action":"renew","name":"a//b"}"#)).unwrap();
+        // Another client may have used such a name.
+        assert_eq!((action, name.as_str()), (Action::Renew, "a//b"));
+        for (request, advice) in [
+            (r#"{"action":"renew"}"#, "state machine"),
+            (r#"{"action":"turn","name":"n"}"#, "rewrap, reseal or renew"),
+            (r#"{"name":"n"}"#, "`action`"),
+        ] {
+            let error = parse_target(&mut fields(request)).unwrap_err();
+            assert!(error.to_string().contains(advice), "{error}");
+        }
+    }
+}
