@@ -166,7 +166,7 @@ async fn a_rewrapped_data_key_is_the_same_under_the_newest_key_material() {
     assert_eq!(keys.rewrap(&wrapped, &context("x")).await.unwrap(), Rewrapped::Current);
     assert_eq!(keys.rewrap(&wrapped, &context("y")).await.unwrap(), Rewrapped::Refused);
     aws.rotate_key(KEY);
-    let Rewrapped::Anew(anew) = keys.rewrap(&wrapped, &context("x")).await.unwrap() else {
+    let Rewrapped::Changed(anew) = keys.rewrap(&wrapped, &context("x")).await.unwrap() else {
         panic!("it has old key material")
     };
     assert_ne!(anew, wrapped);

@@ -29,9 +29,9 @@ mod reseal;
 mod rewrap;
 mod run;
 mod tally;
-mod version_rotation;
 #[cfg(test)]
 mod tests;
+mod version_rotation;
 mod versions;
 
 pub use renew::Renew;

@@ -245,7 +245,7 @@ mod tests {
         Fields::parse(json).unwrap()
     }
 
-    fn name_of<R: Rotation>(json: &str) -> Option<String> {
+    fn name_of<R: RotationFunction>(json: &str) -> Option<String> {
         let request = parse::<RotationRequest<R>>(fields(json)).ok().unwrap();
         assert!(request.writes());
         request.name().map(|name| name.as_str().to_owned())

@@ -17,8 +17,7 @@ use std::collections::BTreeMap;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
-use super::plan::Rotation;
-use super::request::RotationRequest;
+use super::request::{RotationFunction, RotationRequest};
 use crate::error::Error;
 use crate::operations::StackOptions;
 use crate::operations::delete::Delete;
@@ -164,7 +163,11 @@ impl World {
     }
 
     /// Does a step of a run.
-    async fn step<R: Rotation>(&self, execution: &str, step: Value) -> Result<Value, Error> {
+    async fn step<R: RotationFunction>(
+        &self,
+        execution: &str,
+        step: Value,
+    ) -> Result<Value, Error> {
         let mut step = step;
         step["action"] = json!(R::ACTION.as_str());
         step["execution"] = json!(execution);
@@ -172,7 +175,12 @@ impl World {
     }
 
     /// Begins a run, as an execution that was started at this second.
-    async fn begin<R: Rotation>(&self, execution: &str, second: u32, input: Value) -> Value {
+    async fn begin<R: RotationFunction>(
+        &self,
+        execution: &str,
+        second: u32,
+        input: Value,
+    ) -> Value {
         let mut input = input;
         input["action"] = json!(R::ACTION.as_str());
         let started_at = format!("2020-01-01T00:{:02}:{:02}Z", second / 60, second % 60);
@@ -181,7 +189,7 @@ impl World {
     }
 
     /// Does part 0 of a stage for some seconds. Returns whether it is done.
-    async fn part<R: Rotation>(
+    async fn part<R: RotationFunction>(
         &self,
         execution: &str,
         stage: &str,
@@ -192,12 +200,12 @@ impl World {
     }
 
     /// Ends a run and returns its report.
-    async fn end<R: Rotation>(&self, execution: &str) -> Value {
+    async fn end<R: RotationFunction>(&self, execution: &str) -> Value {
         self.step::<R>(execution, json!({ "step": "end" })).await.unwrap()
     }
 
     /// Does a whole run, as the state machine does, and returns its report.
-    async fn run<R: Rotation>(&self, input: Value) -> Value {
+    async fn run<R: RotationFunction>(&self, input: Value) -> Value {
         let number = self.executions.get() + 1;
         self.executions.set(number);
         let execution = &format!("arn:aws:states:eu-west-1:111122223333:execution:coffer:{number}");
@@ -216,7 +224,7 @@ impl World {
     }
 
     /// Rotates one name.
-    async fn one<R: Rotation>(&self, name: &str, request: Value) -> Result<Value, Error> {
+    async fn one<R: RotationFunction>(&self, name: &str, request: Value) -> Result<Value, Error> {
         let mut request = request;
         request["action"] = json!(R::ACTION.as_str());
         request["name"] = json!(name);
