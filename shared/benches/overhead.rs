@@ -15,8 +15,8 @@ use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::primitives::Blob;
 use base64::prelude::{BASE64_STANDARD, Engine};
-use coffer::chain::Caller;
-use coffer::context::Context;
+use coffer::audit_chain::Caller;
+use coffer::encryption_context::EncryptionContext;
 use coffer::envelope::{Envelope, seal};
 use coffer::keys::Keys;
 use coffer::name::Stage;
@@ -123,7 +123,7 @@ async fn whole(table: String, ledger: String, key_arn: String) {
     let version = NewVersion {
         name: "bench".parse().unwrap(),
         value: Value::Given(Secret::new(vec![b's'; 64])),
-        context: Context::default(),
+        context: EncryptionContext::default(),
         comment: None,
         expiry: None,
         version: None,
@@ -135,7 +135,7 @@ async fn whole(table: String, ledger: String, key_arn: String) {
     let get = || GetOne {
         name: name.clone(),
         selector: VersionSelector::Stage(Stage::Current),
-        context: Context::default(),
+        context: EncryptionContext::default(),
         bare: false,
     };
     let (mut gets, mut calls) = (vec![], vec![]);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
 use crate::error::Error;
-use crate::name::{Label, Name};
+use crate::name::{Name, VersionKey};
 use crate::store::item::Key;
 
 /// The key of the last row that the caller has seen, opaque to callers. It never names a row that
@@ -31,7 +31,7 @@ impl FromStr for Cursor {
         // that Coffer does not.
         key.filter(|key| {
             (1..=Name::MAX_STORED_BYTES).contains(&key.name.len())
-                && (1..=Label::MAX_BYTES).contains(&key.version.len())
+                && (1..=VersionKey::MAX_BYTES).contains(&key.version.len())
         })
         .map(Self)
         .ok_or(Error::invalid(

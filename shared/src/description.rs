@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::envelope::Refusal;
-use crate::moment::Moment;
-use crate::name::{Label, Revision};
+use crate::envelope::OpenError;
+use crate::name::{Revision, VersionKey};
 use crate::row::{Attribute, Row};
+use crate::timestamp::Timestamp;
 
 /// The description of a version.
 #[derive(Debug, serde::Serialize)]
@@ -13,7 +13,7 @@ pub struct Description {
     /// The name of the secret.
     pub name: String,
     /// The version: a number, unless another client wrote something else.
-    pub version: Label,
+    pub version: VersionKey,
     /// The revision. Rows of most other clients have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<Revision>,
@@ -22,10 +22,10 @@ pub struct Description {
     pub comment: Option<String>,
     /// When it was put, to the second.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<Moment>,
+    pub created_at: Option<Timestamp>,
     /// When it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Moment>,
+    pub expires_at: Option<Timestamp>,
     /// The encryption context; `None` if it is empty or not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<BTreeMap<String, String>>,
@@ -35,14 +35,16 @@ impl Description {
     /// Reads the description of a row.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] if the row has no key.
-    pub fn of(row: &Row) -> Result<Self, Refusal> {
-        let moment = |name| row.get(name).and_then(Attribute::integer).and_then(Moment::from_unix);
+    /// [`OpenError::Malformed`] if the row has no key.
+    pub fn of(row: &Row) -> Result<Self, OpenError> {
+        let moment = |name| {
+            row.get(name).and_then(Attribute::integer).and_then(Timestamp::from_unix_seconds)
+        };
         let text = |name| row.get(name).and_then(Attribute::text);
         let context = row.get("context").and_then(Attribute::map);
         Ok(Self {
-            name: text("name").ok_or(Refusal::Malformed)?.to_owned(),
-            version: Label::stored(text("version").ok_or(Refusal::Malformed)?),
+            name: text("name").ok_or(OpenError::Malformed)?.to_owned(),
+            version: VersionKey::stored(text("version").ok_or(OpenError::Malformed)?),
             revision: row.get("revision").and_then(Attribute::bytes).and_then(Revision::stored),
             comment: text("comment").filter(|text| !text.is_empty()).map(str::to_owned),
             created_at: moment("created_at"),

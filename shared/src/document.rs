@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::event::Answer;
 use crate::name::Prefix;
 use crate::opened_secret::OpenedSecret;
+use crate::request::Response;
 use crate::secret::Secret;
 
 /// The format of a document.
@@ -45,7 +45,7 @@ impl std::str::FromStr for Format {
 
 /// How names of secrets become names of environment variables.
 #[derive(Clone, Copy, Debug)]
-pub struct Variables<'a> {
+pub struct VariableNames<'a> {
     /// The prefix to remove from the names.
     pub prefix: &'a Prefix,
     /// Whether to convert the names to upper case.
@@ -67,8 +67,8 @@ impl Format {
     pub fn write(
         self,
         secrets: &[OpenedSecret],
-        variables: Variables<'_>,
-    ) -> Result<Answer, Error> {
+        variables: VariableNames<'_>,
+    ) -> Result<Response, Error> {
         let binary = secrets.iter().filter(|got| got.secret.text().is_none());
         let binary: Vec<_> = binary.map(|got| got.description.name.clone()).collect();
         if !binary.is_empty() {
@@ -88,14 +88,14 @@ impl Format {
     fn write_texts(
         self,
         texts: &BTreeMap<&str, &str>,
-        variables: Variables<'_>,
-    ) -> Result<Answer, Error> {
+        variables: VariableNames<'_>,
+    ) -> Result<Response, Error> {
         match self {
-            Self::Json => Answer::json(texts),
+            Self::Json => Response::json(texts),
             Self::Dotenv | Self::EnvFile => {
                 let line = if self == Self::Dotenv { env::dotenv } else { env::env_file };
                 let lines = env::write(texts, variables, line)?;
-                Ok(Answer::document(lines, "text/plain; charset=utf-8"))
+                Ok(Response::document(lines, "text/plain; charset=utf-8"))
             }
             Self::Yaml => {
                 let options = serde_saphyr::ser_options! { quote_all: true };
@@ -103,7 +103,7 @@ impl Format {
                 serde_saphyr::to_fmt_writer_with_options(&mut *text, texts, options)
                     .map_err(|_| write_error())?;
                 let text = std::mem::take(&mut *text).into_bytes();
-                Ok(Answer::document(Secret::new(text), "application/yaml"))
+                Ok(Response::document(Secret::new(text), "application/yaml"))
             }
             Self::Csv => {
                 let mut csv = csv::WriterBuilder::new();
@@ -117,7 +117,7 @@ impl Format {
                     csv.write_record([name, text]).map_err(|_| write_error())?;
                 }
                 let bytes = csv.into_inner().map_err(|_| write_error())?;
-                Ok(Answer::document(Secret::new(bytes), "text/csv; charset=utf-8"))
+                Ok(Response::document(Secret::new(bytes), "text/csv; charset=utf-8"))
             }
         }
     }
@@ -140,11 +140,11 @@ fn write_error() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Origin;
+    use crate::request::Origin;
 
     /// Returns the media type and the text of a document, as the HTTP API returns it.
     fn written(format: &str, texts: &[(&str, &str)]) -> (String, String) {
-        let variables = Variables { prefix: &"dev".parse().unwrap(), uppercase: true };
+        let variables = VariableNames { prefix: &"dev".parse().unwrap(), uppercase: true };
         let format = format.parse::<Format>().unwrap();
         let answer = format.write_texts(&texts.iter().copied().collect(), variables);
         let reply = serde_json::to_value(Origin::Http.reply(answer).unwrap()).unwrap();

@@ -42,7 +42,7 @@ const SEALED_ONLY: [&str; 3] = ["binary", "context", "json"];
 
 /// Why a row was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum OpenError {
     /// An attribute is missing, or has a type or form that no dialect has.
     #[error("the row is not a version of a secret")]
     Malformed,
@@ -91,23 +91,23 @@ impl std::str::FromStr for Dialect {
 
 /// What a legacy row needs before it can be sealed.
 #[derive(Debug)]
-pub enum Examined {
+pub enum SealPlan {
     /// Only the seal: the ciphertext and its MAC are as Coffer writes them. Holds the plaintext,
-    /// for [`seal_over`].
-    AsItIs(Secret),
+    /// for [`add_seal`].
+    AddSeal(Secret),
     /// A new data key: the row has another counter, or a digest that is no longer written. Holds
     /// the plaintext. The old data key must not be used again, because with another counter that
     /// would be a two-time pad.
-    Anew(Secret),
+    NewDataKey(Secret),
     /// A hint: credstash or rucredstash wrote the row, and nothing in it shows which.
-    Ambiguous,
+    NeedsHint,
     /// A correction: the row does not have the dialect that its owner named.
-    Contradicted,
+    WrongHint,
 }
 
 /// An opened version.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedVersion {
     /// The plaintext.
     pub secret: Secret,
     /// The dialect of a legacy row; `None` for a sealed one.
@@ -123,8 +123,8 @@ pub struct Opened {
 /// plaintext under the same key reveals nothing; another plaintext would.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] if `row` has an attribute that a seal cannot cover.
-pub fn seal(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Refusal> {
+/// [`OpenError::Malformed`] if `row` has an attribute that a seal cannot cover.
+pub fn seal(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, OpenError> {
     let mut contents = secret.expose().to_vec();
     reading::apply_keystream(key, &mut contents);
     let hmac = WRITTEN_DIGEST.mac(key, &contents)?;
@@ -132,25 +132,25 @@ pub fn seal(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Refusal
     put("contents", BASE64_STANDARD.encode(&contents));
     put("digest", WRITTEN_DIGEST.as_str().to_owned());
     put("hmac", hex::encode(hmac));
-    seal_over(key, secret, row)
+    add_seal(key, secret, row)
 }
 
 /// Adds the seal and the marks of the plaintext to a row that is otherwise complete: a legacy row
-/// for which [`Envelope::examine`] returned [`Examined::AsItIs`].
+/// for which [`Envelope::examine`] returned [`SealPlan::AddSeal`].
 ///
 /// `hmac` becomes lower-case text, which every client reads. credstash on Python 3 wrote bytes,
 /// which nodecredstash and gcredstash do not read. `digest` gets the name that credstash reads.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] if `row` has no MAC, or an attribute that a seal cannot cover;
-/// [`Refusal::UnsupportedDigest`].
-pub fn seal_over(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Refusal> {
+/// [`OpenError::Malformed`] if `row` has no MAC, or an attribute that a seal cannot cover;
+/// [`OpenError::UnsupportedDigest`].
+pub fn add_seal(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, OpenError> {
     let hmac = match row.get("hmac") {
         Some(Attribute::Text(text)) => text.to_ascii_lowercase(),
         Some(Attribute::Bytes(bytes)) => {
-            std::str::from_utf8(bytes).map_err(|_| Refusal::Malformed)?.to_ascii_lowercase()
+            std::str::from_utf8(bytes).map_err(|_| OpenError::Malformed)?.to_ascii_lowercase()
         }
-        _ => return Err(Refusal::Malformed),
+        _ => return Err(OpenError::Malformed),
     };
     let digest = digest_of(&row)?.as_str().to_owned();
     row.insert("hmac".to_owned(), Attribute::Text(hmac));
@@ -168,7 +168,7 @@ pub fn seal_over(key: &DataKey, secret: &Secret, mut row: Row) -> Result<Row, Re
 /// Returns whether a row has no seal, but has attributes that only sealed rows have. Somebody
 /// removed the seal, and may have changed the rest.
 #[must_use]
-pub fn is_stripped(row: &Row) -> bool {
+pub fn is_seal_removed(row: &Row) -> bool {
     !row.contains_key("seal") && SEALED_ONLY.iter().any(|&name| row.contains_key(name))
 }
 
@@ -176,12 +176,12 @@ pub fn is_stripped(row: &Row) -> bool {
 /// others.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] if there is none.
-pub fn wrapped_key(row: &Row) -> Result<Vec<u8>, Refusal> {
+/// [`OpenError::Malformed`] if there is none.
+pub fn wrapped_key(row: &Row) -> Result<Vec<u8>, OpenError> {
     match row.get("key") {
         Some(Attribute::Bytes(bytes)) => Ok(bytes.clone()),
         Some(Attribute::Text(text)) => decode(text),
-        _ => Err(Refusal::Malformed),
+        _ => Err(OpenError::Malformed),
     }
 }
 
@@ -202,23 +202,23 @@ impl<'row> Envelope<'row> {
     /// other clients.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] if an attribute is missing or has the wrong type or form;
-    /// [`Refusal::UnsupportedDigest`].
-    pub fn parse(row: &'row Row) -> Result<Self, Refusal> {
-        let required = |name: &str| row.get(name).ok_or(Refusal::Malformed);
+    /// [`OpenError::Malformed`] if an attribute is missing or has the wrong type or form;
+    /// [`OpenError::UnsupportedDigest`].
+    pub fn parse(row: &'row Row) -> Result<Self, OpenError> {
+        let required = |name: &str| row.get(name).ok_or(OpenError::Malformed);
         let (contents, raw) = match required("contents")? {
             Attribute::Bytes(bytes) => (bytes.clone(), true),
             Attribute::Text(text) => (decode(text)?, false),
-            _ => return Err(Refusal::Malformed),
+            _ => return Err(OpenError::Malformed),
         };
         if required("key")?.bytes().is_some() != raw {
-            return Err(Refusal::Malformed);
+            return Err(OpenError::Malformed);
         }
         let wrapped_key = wrapped_key(row)?;
         let hmac = match required("hmac")? {
             Attribute::Text(text) => text.as_bytes(),
             Attribute::Bytes(bytes) => bytes,
-            _ => return Err(Refusal::Malformed),
+            _ => return Err(OpenError::Malformed),
         };
         let form = if row.contains_key("seal") { None } else { Some(Form::of(row, raw)?) };
         Ok(Self { row, wrapped_key, contents, hmac, digest: digest_of(row)?, form })
@@ -242,14 +242,14 @@ impl<'row> Envelope<'row> {
     /// read as credstash's. Reading changes nothing, so an error here can be corrected later.
     ///
     /// # Errors
-    /// [`Refusal::Integrity`] if the seal or the MAC does not match `key`, or if `contents` was
-    /// changed between S and B. [`Refusal::Ambiguous`] if credstash's reading is not text, and
+    /// [`OpenError::Integrity`] if the seal or the MAC does not match `key`, or if `contents` was
+    /// changed between S and B. [`OpenError::Ambiguous`] if credstash's reading is not text, and
     /// rucredstash's is so short that it may be text by chance.
-    pub fn open(self, key: &DataKey) -> Result<Opened, Refusal> {
+    pub fn open(self, key: &DataKey) -> Result<OpenedVersion, OpenError> {
         let Some(form) = self.form else {
             let mut contents = self.verified(key)?;
             reading::apply_keystream(key, &mut contents);
-            return Ok(Opened { secret: Secret::new(contents), dialect: None });
+            return Ok(OpenedVersion { secret: Secret::new(contents), dialect: None });
         };
         let (dialect, secret) = match reading::read(key, self.verified(key)?, form)? {
             Reading::One(dialect, secret) => (dialect, secret),
@@ -257,9 +257,9 @@ impl<'row> Envelope<'row> {
             Reading::Either { credstash, .. } if credstash.is_text() => {
                 (Dialect::Credstash, credstash)
             }
-            Reading::Either { .. } => return Err(Refusal::Ambiguous),
+            Reading::Either { .. } => return Err(OpenError::Ambiguous),
         };
-        Ok(Opened { secret, dialect: Some(dialect) })
+        Ok(OpenedVersion { secret, dialect: Some(dialect) })
     }
 
     /// Verifies the MAC of a legacy row in constant time, and returns what the row needs before it
@@ -269,11 +269,11 @@ impl<'row> Envelope<'row> {
     /// against what the row shows. Without it, nothing is guessed.
     ///
     /// # Errors
-    /// [`Refusal::Integrity`] if the MAC does not match `key`, or if `contents` was changed between
+    /// [`OpenError::Integrity`] if the MAC does not match `key`, or if `contents` was changed between
     /// S and B.
-    pub fn examine(self, key: &DataKey, dialect: Option<Dialect>) -> Result<Examined, Refusal> {
+    pub fn examine(self, key: &DataKey, dialect: Option<Dialect>) -> Result<SealPlan, OpenError> {
         use Dialect::{Credstash, RucredstashLe32};
-        let Some(form) = self.form else { return Ok(Examined::Contradicted) };
+        let Some(form) = self.form else { return Ok(SealPlan::WrongHint) };
         let is_kept = self.digest.is_kept();
         let reading = reading::read(key, self.verified(key)?, form)?;
         let hinted = matches!(reading, Reading::Either { .. });
@@ -283,21 +283,21 @@ impl<'row> Envelope<'row> {
             (Reading::Same(secret), None | Some(Credstash | RucredstashLe32)) => {
                 (Credstash, secret)
             }
-            (Reading::Either { .. }, None) => return Ok(Examined::Ambiguous),
+            (Reading::Either { .. }, None) => return Ok(SealPlan::NeedsHint),
             (Reading::Either { credstash, .. }, Some(Credstash)) => (Credstash, credstash),
             (Reading::Either { rucredstash, .. }, Some(RucredstashLe32)) => {
                 (RucredstashLe32, rucredstash)
             }
-            _ => return Ok(Examined::Contradicted),
+            _ => return Ok(SealPlan::WrongHint),
         };
         // If only the hint decided, use a new data key as well, so that the original row is kept:
         // the hint may be wrong.
         let as_it_is = found == Credstash && is_kept && !hinted;
-        Ok(if as_it_is { Examined::AsItIs(secret) } else { Examined::Anew(secret) })
+        Ok(if as_it_is { SealPlan::AddSeal(secret) } else { SealPlan::NewDataKey(secret) })
     }
 
     /// Returns the ciphertext after verifying its MAC and, if there is one, the seal.
-    fn verified(self, key: &DataKey) -> Result<Vec<u8>, Refusal> {
+    fn verified(self, key: &DataKey) -> Result<Vec<u8>, OpenError> {
         let expected = hex::encode(self.digest.mac(key, &self.contents)?);
         // Compare as text, so that a longer or shorter MAC is refused. Coffer writes lower case;
         // upper case is accepted only from other clients.
@@ -307,42 +307,42 @@ impl<'row> Envelope<'row> {
             expected.as_bytes().ct_eq(&self.hmac.to_ascii_lowercase())
         };
         if self.is_sealed() {
-            let seal = seal_of(key, self.row).map_err(|_| Refusal::Integrity)?;
+            let seal = seal_of(key, self.row).map_err(|_| OpenError::Integrity)?;
             let expected = BASE64_STANDARD.encode(seal);
             let stored = self.row.get("seal").and_then(Attribute::text).unwrap_or_default();
             genuine &= expected.as_bytes().ct_eq(stored.as_bytes());
         }
-        if bool::from(genuine) { Ok(self.contents) } else { Err(Refusal::Integrity) }
+        if bool::from(genuine) { Ok(self.contents) } else { Err(OpenError::Integrity) }
     }
 }
 
 /// Computes the seal: HMAC-SHA256 over [`canonical`], under the sealing key.
-fn seal_of(key: &DataKey, row: &Row) -> Result<[u8; 32], Refusal> {
+fn seal_of(key: &DataKey, row: &Row) -> Result<[u8; 32], OpenError> {
     let covered = row.iter().filter(|(name, _)| !UNSEALED.contains(&name.as_str()));
-    let message = canonical(covered).ok_or(Refusal::Malformed)?;
+    let message = canonical(covered).ok_or(OpenError::Malformed)?;
     let mut extract = HkdfExtract::<Sha256>::new(None);
     extract.input_ikm(key.encryption());
     extract.input_ikm(key.authentication());
     let mut sealing_key = zeroize::Zeroizing::new([0; 32]);
     let (_, hkdf) = extract.finalize();
-    hkdf.expand(SEAL_INFO, sealing_key.as_mut()).map_err(|_| Refusal::Malformed)?;
+    hkdf.expand(SEAL_INFO, sealing_key.as_mut()).map_err(|_| OpenError::Malformed)?;
     let hmac = <Hmac<Sha256> as KeyInit>::new_from_slice(sealing_key.as_ref())
-        .map_err(|_| Refusal::Malformed)?;
+        .map_err(|_| OpenError::Malformed)?;
     Ok(hmac.chain_update(message).finalize().into_bytes().into())
 }
 
 /// Returns the digest of a row's MAC. A row without `digest` has credstash's default.
-fn digest_of(row: &Row) -> Result<Digest, Refusal> {
+fn digest_of(row: &Row) -> Result<Digest, OpenError> {
     match row.get("digest") {
         None => Ok(Digest::Sha256),
-        Some(Attribute::Text(name)) => Digest::named(name).ok_or(Refusal::UnsupportedDigest),
-        Some(_) => Err(Refusal::Malformed),
+        Some(Attribute::Text(name)) => Digest::named(name).ok_or(OpenError::UnsupportedDigest),
+        Some(_) => Err(OpenError::Malformed),
     }
 }
 
 /// Decodes base64. It skips ASCII white space, as Python's decoder does: Ruby's encoder breaks
 /// lines after 60 characters, MIME's after 76.
-fn decode(text: &str) -> Result<Vec<u8>, Refusal> {
+fn decode(text: &str) -> Result<Vec<u8>, OpenError> {
     let is_space = |byte: u8| byte.is_ascii_whitespace() || byte == b'\x0b';
     let decoded = if text.bytes().any(is_space) {
         let dense: Vec<u8> = text.bytes().filter(|&byte| !is_space(byte)).collect();
@@ -350,7 +350,7 @@ fn decode(text: &str) -> Result<Vec<u8>, Refusal> {
     } else {
         BASE64_STANDARD.decode(text)
     };
-    decoded.map_err(|_| Refusal::Malformed)
+    decoded.map_err(|_| OpenError::Malformed)
 }
 
 #[cfg(test)]

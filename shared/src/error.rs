@@ -50,7 +50,7 @@ pub enum Error {
          operator of the stack to verify the history of the name and to restore its events from a \
          backup."
     )]
-    Unreadable,
+    UnreadableChain,
     /// Another request renewed the name at the same time.
     #[error(
         "Another request renewed this name at the same time. List its versions to see the new one."
@@ -62,7 +62,7 @@ pub enum Error {
          or has expired. Put the policy again when the name has a value that the policy may \
          replace."
     )]
-    Suspended,
+    PolicySuspended,
     /// The version has no seal, and this stack opens only sealed versions.
     #[error(
         "This version has no seal, and this stack refuses legacy rows. Rotate the name with action \
@@ -71,7 +71,7 @@ pub enum Error {
     Unsealed,
     /// Some of several requested secrets failed, so the whole request failed.
     #[error("{}", messages(.0))]
-    Several(Vec<Group>),
+    Several(Vec<ErrorGroup>),
     /// A call to AWS failed.
     #[error("{message}")]
     Unavailable {
@@ -84,7 +84,7 @@ pub enum Error {
 
 /// The same error for some of several secrets.
 #[derive(Debug)]
-pub struct Group {
+pub struct ErrorGroup {
     /// The error.
     pub error: Box<Error>,
     /// The names of the secrets as they are stored, or their places in the request; never what a
@@ -93,9 +93,9 @@ pub struct Group {
 }
 
 /// Returns the messages, each with the names that it is about.
-fn messages(groups: &[Group]) -> String {
+fn messages(groups: &[ErrorGroup]) -> String {
     const MAX_NAMES: usize = 100;
-    let about = |group: &Group| {
+    let about = |group: &ErrorGroup| {
         let named: Vec<_> =
             group.names.iter().take(MAX_NAMES).map(|name| format!("{name:?}")).collect();
         let more = match group.names.len().saturating_sub(MAX_NAMES) {
@@ -109,7 +109,7 @@ fn messages(groups: &[Group]) -> String {
 
 /// The code of an [`Error`] in responses: an HTTP status and a name. Both are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Code {
+pub struct ErrorCode {
     /// The HTTP status.
     pub status: u16,
     /// The `code` in an HTTP body, and the `errorType` of a function error.
@@ -173,12 +173,12 @@ impl Error {
     /// must fix, then what the caller can fix.
     #[must_use]
     pub fn several(failed: impl IntoIterator<Item = (String, Self)>) -> Self {
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<ErrorGroup> = Vec::new();
         for (name, error) in failed {
             let message = error.to_string();
             match groups.iter_mut().find(|group| group.error.to_string() == message) {
                 Some(group) => group.names.push(name),
-                None => groups.push(Group { error: Box::new(error), names: vec![name] }),
+                None => groups.push(ErrorGroup { error: Box::new(error), names: vec![name] }),
             }
         }
         groups.sort_by_key(|group| std::cmp::Reverse(group.error.code().status));
@@ -187,16 +187,16 @@ impl Error {
 
     /// Returns the code and HTTP status of this error.
     #[must_use]
-    pub fn code(&self) -> Code {
+    pub fn code(&self) -> ErrorCode {
         let (status, name) = match self {
             Self::Invalid(_) => (400, "Invalid"),
             Self::Malformed(_) => (400, "Malformed"),
             Self::Forbidden(_) => (403, "Forbidden"),
             Self::NotFound(_) => (404, "NotFound"),
-            Self::Exists(_) | Self::Renewed | Self::Suspended => (409, "Exists"),
+            Self::Exists(_) | Self::Renewed | Self::PolicySuspended => (409, "Exists"),
             Self::Expired => (410, "Expired"),
             Self::TooLarge(_) => (413, "TooLarge"),
-            Self::Integrity | Self::Foreign | Self::Unreadable | Self::Unsealed => {
+            Self::Integrity | Self::Foreign | Self::UnreadableChain | Self::Unsealed => {
                 (500, "Integrity")
             }
             Self::Unavailable { .. } => (503, "Unavailable"),
@@ -204,7 +204,7 @@ impl Error {
                 return groups.first().map_or(Self::Integrity.code(), |group| group.error.code());
             }
         };
-        Code { status, name }
+        ErrorCode { status, name }
     }
 }
 
@@ -227,13 +227,13 @@ mod tests {
             (Error::Integrity, "Integrity", 500),
             (Error::Foreign, "Integrity", 500),
             (Error::Unsealed, "Integrity", 500),
-            (Error::Unreadable, "Integrity", 500),
+            (Error::UnreadableChain, "Integrity", 500),
             (Error::Renewed, "Exists", 409),
-            (Error::Suspended, "Exists", 409),
+            (Error::PolicySuspended, "Exists", 409),
             (unavailable, "Unavailable", 503),
             (Error::several([("a".to_owned(), Error::Expired)]), "Expired", 410),
         ] {
-            assert_eq!(error.code(), Code { status, name });
+            assert_eq!(error.code(), ErrorCode { status, name });
             assert!(error.to_string().ends_with('.'), "{error}");
             assert!(!error.to_string().contains("inside"));
         }

@@ -12,10 +12,10 @@ use std::fmt;
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, Visitor};
 use zeroize::Zeroizing;
 
-use crate::context::Context;
-use crate::entries::{self, Entries, Fault, MAX_FIELDS};
+use crate::encryption_context::EncryptionContext;
 use crate::error::Error;
-use crate::moment::Moment;
+use crate::json_fields::{self, Entries, Fault, MAX_FIELDS};
+use crate::timestamp::Timestamp;
 
 /// The most entries of one response.
 pub const MAX_LIMIT: u32 = 1000;
@@ -193,14 +193,14 @@ impl Fields {
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else.
-    pub fn moment(&mut self, name: &'static str) -> Result<Option<Moment>, Error> {
+    pub fn moment(&mut self, name: &'static str) -> Result<Option<Timestamp>, Error> {
         let what = "must be a time in RFC 3339 or in unix seconds";
         let Some(text) = self.digits_or_text(name, what)? else {
             return Ok(None);
         };
         let seconds = digits(&text).and_then(|number| i64::try_from(number).ok());
         seconds
-            .map_or_else(|| Moment::from_rfc3339(&text), Moment::from_unix)
+            .map_or_else(|| Timestamp::from_rfc3339(&text), Timestamp::from_unix_seconds)
             .map(Some)
             .ok_or_else(|| self.wrong(name, what))
     }
@@ -230,7 +230,10 @@ impl Fields {
     ///
     /// # Errors
     /// As [`Fields::context`].
-    pub fn optional_context(&mut self, name: &'static str) -> Result<Option<Context>, Error> {
+    pub fn optional_context(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<EncryptionContext>, Error> {
         if self.has(name) {
             self.context(name).map(Some)
         } else {
@@ -242,9 +245,9 @@ impl Fields {
     /// Takes the encryption context: a map of texts; empty if it is absent.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything else, a key given twice, or a context that [`Context::new`]
+    /// [`Error::Invalid`] for anything else, a key given twice, or a context that [`EncryptionContext::new`]
     /// refuses.
-    pub fn context(&mut self, name: &'static str) -> Result<Context, Error> {
+    pub fn context(&mut self, name: &'static str) -> Result<EncryptionContext, Error> {
         let what = "must be a map of texts, with each key once";
         let pairs = match self.take(name) {
             None => Vec::new(),
@@ -263,7 +266,7 @@ impl Fields {
         if pairs.len() < count {
             return Err(self.wrong(name, what));
         }
-        Context::new(pairs)
+        EncryptionContext::new(pairs)
     }
 
     /// Takes an object with fields of its own, which messages call by `path`.
@@ -305,7 +308,7 @@ impl Fields {
 
     /// Reads the entries of an object.
     fn entries(&self, name: &str, field: &Field, what: &str) -> Result<Entries, Error> {
-        match field_json(field).map(entries::object) {
+        match field_json(field).map(json_fields::object) {
             Some(Ok(entries)) => Ok(entries),
             Some(Err(Fault::TooMany)) => Err(too_many_fields()),
             Some(Err(_)) | None => Err(self.wrong(name, what)),

@@ -10,7 +10,7 @@ use crate::secret::Secret;
 use crate::template::Template;
 
 pub use formats::Shown;
-pub(crate) use strength::weak_policy;
+pub(crate) use strength::weak_policy_error;
 
 mod formats;
 mod strength;
@@ -18,19 +18,19 @@ mod strength;
 /// The rules for generated values. Rules and character classes are those of `GetRandomPassword` of
 /// AWS Secrets Manager, the template those of its `GenerateSecretString`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct GenerateRules {
     length: usize,
     classes: Vec<Vec<u8>>,
     require_each: bool,
     /// The excluded classes and characters, to show the rules as they were given.
-    excluded: (Vec<Class>, String),
+    excluded: (Vec<CharacterClass>, String),
     /// The JSON object that contains the value, if any.
     template: Option<Template>,
 }
 
 /// A character class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum CharacterClass {
     /// `a` to `z`.
     Lowercase,
     /// `A` to `Z`.
@@ -41,7 +41,7 @@ pub enum Class {
     Punctuation,
 }
 
-impl Class {
+impl CharacterClass {
     /// All classes, each with the request field that excludes it.
     pub const ALL: [(Self, &'static str); 4] = [
         (Self::Lowercase, "exclude_lowercase"),
@@ -60,7 +60,7 @@ impl Class {
     }
 }
 
-impl Rules {
+impl GenerateRules {
     /// The maximum number of characters.
     pub const MAX_LENGTH: u64 = 4096;
     /// The default number of characters.
@@ -75,7 +75,7 @@ impl Rules {
     /// [`Error::Invalid`] if no value can satisfy the rules, or if `excluded` is too long.
     pub fn new(
         length: u64,
-        classes: &[Class],
+        classes: &[CharacterClass],
         excluded: &str,
         require_each: bool,
     ) -> Result<Self, Error> {
@@ -95,14 +95,14 @@ impl Rules {
     /// # Errors
     /// Never: these rules can be satisfied.
     pub fn plain() -> Result<Self, Error> {
-        Self::new(Self::DEFAULT_LENGTH, &Class::ALL.map(|(class, _)| class), "", false)
+        Self::new(Self::DEFAULT_LENGTH, &CharacterClass::ALL.map(|(class, _)| class), "", false)
     }
 
-    /// As [`Rules::new`], but ignores a required class that has no characters left. Ledgers hold
+    /// As [`GenerateRules::new`], but ignores a required class that has no characters left. Ledgers hold
     /// such rules of older policies.
     fn build(
         length: u64,
-        classes: &[Class],
+        classes: &[CharacterClass],
         excluded: &str,
         require_each: bool,
     ) -> Result<Self, Error> {
@@ -115,11 +115,11 @@ impl Rules {
                  once.",
             ));
         }
-        let remaining = |class: &Class| -> Vec<u8> {
+        let remaining = |class: &CharacterClass| -> Vec<u8> {
             let allowed = |byte: &u8| class.has(*byte) && !excluded.contains(char::from(*byte));
             (b'!'..=b'~').filter(allowed).collect()
         };
-        let missing = Class::ALL.map(|(class, _)| class).into_iter();
+        let missing = CharacterClass::ALL.map(|(class, _)| class).into_iter();
         let missing = missing.filter(|class| !classes.contains(class)).collect();
         let classes: Vec<_> =
             classes.iter().map(remaining).filter(|remaining| !remaining.is_empty()).collect();
@@ -192,14 +192,18 @@ mod tests {
 
     use super::*;
 
-    pub(super) const ALL: [Class; 4] =
-        [Class::Lowercase, Class::Uppercase, Class::Numbers, Class::Punctuation];
+    pub(super) const ALL: [CharacterClass; 4] = [
+        CharacterClass::Lowercase,
+        CharacterClass::Uppercase,
+        CharacterClass::Numbers,
+        CharacterClass::Punctuation,
+    ];
 
     pub(super) fn template() -> Template {
         Template::new(r#"{"user":"admin"}"#.to_owned(), "password".to_owned()).unwrap()
     }
 
-    pub(super) fn drawn(rules: &Rules) -> Vec<u8> {
+    pub(super) fn drawn(rules: &GenerateRules) -> Vec<u8> {
         rules.draw().unwrap().into_bytes()
     }
 
@@ -210,7 +214,7 @@ mod tests {
             excluded in "[!-~]{0,20}",
             picked in proptest::sample::subsequence(ALL.to_vec(), 1..=4),
         ) {
-            if let Ok(rules) = Rules::new(length, &picked, &excluded, true) {
+            if let Ok(rules) = GenerateRules::new(length, &picked, &excluded, true) {
                 let value = drawn(&rules);
                 prop_assert_eq!(value.len() as u64, length);
                 for byte in &value {
@@ -226,7 +230,7 @@ mod tests {
 
     #[test]
     fn punctuation_is_the_same_as_in_secrets_manager() {
-        let rules = Rules::new(1, &[Class::Punctuation], "", false).unwrap();
+        let rules = GenerateRules::new(1, &[CharacterClass::Punctuation], "", false).unwrap();
         let expected = r##"!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"##;
         assert_eq!(rules.classes[0], expected.as_bytes());
     }
@@ -238,18 +242,18 @@ mod tests {
             (4097, &ALL[..], "", false),
             (3, &ALL[..], "", true),
             (8, &[][..], "", false),
-            (8, &[Class::Numbers][..], "0123456789", false),
+            (8, &[CharacterClass::Numbers][..], "0123456789", false),
         ] {
-            assert!(Rules::new(length, classes, excluded, each).is_err());
+            assert!(GenerateRules::new(length, classes, excluded, each).is_err());
         }
-        assert_eq!(drawn(&Rules::new(4096, &ALL, "", true).unwrap()).len(), 4096);
+        assert_eq!(drawn(&GenerateRules::new(4096, &ALL, "", true).unwrap()).len(), 4096);
     }
 
     /// Pearson's chi-squared test over ten digits, nine degrees of freedom. A fair generator
     /// exceeds 45 about once in a million runs; one that favors a digit by a tenth always does.
     #[test]
     fn every_character_is_equally_likely() {
-        let rules = Rules::new(4096, &[Class::Numbers], "", false).unwrap();
+        let rules = GenerateRules::new(4096, &[CharacterClass::Numbers], "", false).unwrap();
         let mut counts = BTreeMap::new();
         for _ in 0..25 {
             for byte in drawn(&rules) {

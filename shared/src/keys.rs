@@ -14,7 +14,7 @@ use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 
 use crate::aws_error::AwsError;
-use crate::context::Context;
+use crate::encryption_context::EncryptionContext;
 use crate::error::Error;
 use crate::rate_limit::RateLimit;
 use crate::secret::DataKey;
@@ -111,7 +111,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`Error::Unavailable`], or [`Error::Invalid`] if KMS refuses the context.
-    pub async fn generate(&self, context: &Context) -> Result<(DataKey, Vec<u8>), Error> {
+    pub async fn generate(&self, context: &EncryptionContext) -> Result<(DataKey, Vec<u8>), Error> {
         let output = self
             .rate_limited(|config| {
                 let request = self.client.generate_data_key().key_id(self.key_id());
@@ -139,7 +139,11 @@ impl Keys {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn unwrap(&self, wrapped: &[u8], context: &Context) -> Result<Unwrapped, Error> {
+    pub async fn unwrap(
+        &self,
+        wrapped: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Unwrapped, Error> {
         let id = Cache::id(wrapped, context);
         if let Some(key) = self.cache.get(&id) {
             return Ok(Unwrapped::Key(key));
@@ -168,7 +172,7 @@ impl Keys {
         &self,
         key_id: &str,
         wrapped: &[u8],
-        context: &Context,
+        context: &EncryptionContext,
     ) -> Result<Unwrapped, AwsError> {
         let output = self
             .rate_limited(|config| {
@@ -198,7 +202,11 @@ impl Keys {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn rewrap(&self, wrapped: &[u8], context: &Context) -> Result<Rewrapped, Error> {
+    pub async fn rewrap(
+        &self,
+        wrapped: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Rewrapped, Error> {
         let first = self.wrapped_by.load(Ordering::Relaxed);
         let others = (0..self.key_ids.len()).filter(|index| *index != first);
         for index in [first].into_iter().chain(others) {
@@ -218,7 +226,7 @@ impl Keys {
         &self,
         key_id: &str,
         wrapped: &[u8],
-        context: &Context,
+        context: &EncryptionContext,
     ) -> Result<Rewrapped, Error> {
         let output = self
             .rate_limited(|config| {
@@ -284,7 +292,7 @@ impl Keys {
     }
 }
 
-fn pairs(context: &Context) -> Option<std::collections::HashMap<String, String>> {
+fn pairs(context: &EncryptionContext) -> Option<std::collections::HashMap<String, String>> {
     (!context.is_empty()).then(|| context.pairs().clone().into_iter().collect())
 }
 

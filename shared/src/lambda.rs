@@ -12,11 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 use lambda_runtime::{Context, LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
 
-use crate::chain::Caller;
-use crate::error::{Code, Error};
-use crate::event::{Answer, FunctionError, Received, Reply};
-use crate::name::{Label, Name};
+use crate::audit_chain::Caller;
+use crate::error::{Error, ErrorCode};
+use crate::name::{Name, VersionKey};
 use crate::operations::{Coffer, Operation, parse};
+use crate::request::{FunctionError, Reply, Request, Response};
 use settings::Settings;
 
 /// Runs `O` until Lambda ends the process. If a setting is missing, every request that needs it
@@ -58,7 +58,7 @@ async fn handle<O: Operation>(
 ) -> Result<Reply, FunctionError> {
     let began = Instant::now();
     let (payload, context) = event.into_parts();
-    let Received { origin, who, fields } = Received::read(payload);
+    let Request { origin, who, fields } = Request::read(payload);
     let caller = Caller { who, request_id: context.request_id.clone() };
     let mut name = None;
     let result = match fields.and_then(parse::<O>) {
@@ -80,12 +80,12 @@ async fn handle<O: Operation>(
 fn log_result<O: Operation>(
     context: &Context,
     name: Option<&Name>,
-    result: &Result<Answer, Error>,
+    result: &Result<Response, Error>,
     began: Instant,
 ) {
     let error = result.as_ref().err();
     let code = error.map(Error::code);
-    let version = result.as_ref().ok().and_then(Answer::version);
+    let version = result.as_ref().ok().and_then(Response::version);
     let about = error.and_then(Error::names);
     macro_rules! line {
         ($level:ident) => {
@@ -93,7 +93,7 @@ fn log_result<O: Operation>(
                 operation = O::NAME,
                 request_id = context.request_id,
                 name = name.map(Name::as_str),
-                version = version.map(Label::as_str),
+                version = version.map(VersionKey::as_str),
                 code = code.map_or("OK", |code| code.name),
                 about = about.as_deref(),
                 detail = error.and_then(Error::detail).map(tracing::field::display),
@@ -101,7 +101,7 @@ fn log_result<O: Operation>(
             )
         };
     }
-    if let Some(Code { status: 500.., .. }) = code {
+    if let Some(ErrorCode { status: 500.., .. }) = code {
         line!(error);
     } else {
         line!(info);
@@ -112,8 +112,8 @@ fn log_result<O: Operation>(
 async fn within(
     deadline: SystemTime,
     writes: bool,
-    work: impl Future<Output = Result<Answer, Error>>,
-) -> Result<Answer, Error> {
+    work: impl Future<Output = Result<Response, Error>>,
+) -> Result<Response, Error> {
     const MARGIN: Duration = Duration::from_millis(500);
     let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
     tokio::time::timeout(left.saturating_sub(MARGIN), work).await.unwrap_or_else(|elapsed| {

@@ -15,42 +15,41 @@
 //! |---|---|---|
 //! | [`lambda`] | settings, clients, log, the runtime's loop | crypto, the layout of tables |
 //! | [`operations`] | one module per operation: parse, apply, respond | Lambda, HTTP |
-//! | [`document`], [`event`], [`fields`], [`cursor`] | requests and responses | crypto, KMS, queries |
+//! | [`document`], [`request`], [`fields`], [`cursor`] | requests and responses | crypto, KMS, queries |
 //! | [`store`] | the table of secrets and the ledger | KMS, plaintext |
 //! | [`keys`] | data keys from KMS | DynamoDB, the layout of a ciphertext |
 //! | [`rate_limit`], [`backoff`] | the time between two calls, and between two tries | what is called |
 //! | [`aws_error`] | the errors of AWS calls | what was requested |
 //! | [`opened_secret`], [`description`] | what is known about a version, with and without its value | AWS |
-//! | [`chain`], [`life`] | the events of a name, and since when it lives; pure functions | AWS, async |
+//! | [`audit_chain`], [`life`] | the events of a name, and since when it lives; pure functions | AWS, async |
 //! | [`envelope`] | the sealing and opening of rows; pure functions | AWS, async, tables |
-//! | [`row`], [`secret`], [`name`], [`context`], [`moment`], [`schedule`], [`generate`], [`template`], [`digest`] | the vocabulary: values that are valid once created | AWS, async |
+//! | [`row`], [`secret`], [`name`], [`encryption_context`], [`timestamp`], [`schedule`], [`generate`], [`template`], [`hash`] | the vocabulary: values that are valid once created | AWS, async |
 //! | [`error`] | the one error, and its code and status | everything else |
 //!
 //! The functions, one binary each, call [`lambda::run`] with an [`operations::Operation`].
 
+mod allocator;
+pub mod audit_chain;
 pub mod aws_error;
 pub mod backoff;
-pub mod chain;
-pub mod context;
 pub mod cursor;
 pub mod description;
-pub mod digest;
 pub mod document;
-mod entries;
+pub mod encryption_context;
 pub mod envelope;
 pub mod error;
-pub mod event;
 pub mod fields;
 pub mod generate;
+pub mod hash;
+mod json_fields;
 pub mod keys;
 pub mod lambda;
 pub mod life;
-mod memory;
-pub mod moment;
 pub mod name;
 pub mod opened_secret;
 pub mod operations;
 pub mod rate_limit;
+pub mod request;
 pub mod row;
 pub mod schedule;
 pub mod secret;
@@ -58,3 +57,4 @@ pub mod store;
 pub mod template;
 #[cfg(test)]
 mod testing;
+pub mod timestamp;

@@ -6,18 +6,18 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
-pub use label::Label;
-pub(crate) use label::NO_SUCH_LABEL;
-pub use prefix::{Prefix, Reach};
+pub use prefix::{Coverage, Prefix};
 pub use revision::Revision;
 pub use stage::Stage;
 pub use version::Version;
+pub(crate) use version_key::NO_SUCH_VERSION;
+pub use version_key::VersionKey;
 
-mod label;
 mod prefix;
 mod revision;
 mod stage;
 mod version;
+mod version_key;
 
 /// The name of a secret: 1 to 512 bytes of UTF-8 without control characters, and without a trailing
 /// or doubled `/`.

@@ -7,16 +7,16 @@
 
 use std::future::Future;
 
-use crate::chain::Caller;
+use crate::audit_chain::Caller;
 use crate::error::Error;
-use crate::event::Answer;
 use crate::fields::Fields;
 use crate::keys::Keys;
-use crate::moment::Moment;
 use crate::name::Name;
+use crate::request::Response;
 use crate::store::ledger::Ledger;
 use crate::store::scan::Stores;
 use crate::store::secrets_table::SecretsTable;
+use crate::timestamp::Timestamp;
 
 mod busy_retry;
 pub mod delete;
@@ -68,7 +68,7 @@ pub trait Operation: Sized + Send {
     ///
     /// # Errors
     /// As documented by the operation.
-    fn respond(output: Self::Output) -> Result<Answer, Error>;
+    fn respond(output: Self::Output) -> Result<Response, Error>;
 }
 
 /// Reads a request with [`Operation::parse`] and rejects fields that the operation does not have.
@@ -149,8 +149,8 @@ impl Coffer {
     }
 
     /// Returns when an event that is written now is removed.
-    fn end_of_history(&self) -> Option<Moment> {
-        Moment::now().after(u64::from(self.options.history_days?) * DAY_SECONDS)
+    fn end_of_history(&self) -> Option<Timestamp> {
+        Timestamp::now().after(u64::from(self.options.history_days?) * DAY_SECONDS)
     }
 }
 

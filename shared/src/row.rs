@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use identity::Identity;
+pub use identity::RowIdentity;
 
 mod identity;
 
@@ -190,7 +190,7 @@ pub fn index_size(row: &Row) -> usize {
 /// with a recovery window.
 ///
 /// Source: AWS, "DynamoDB item sizes and formats".
-pub const LEDGER_BYTES: usize = 128;
+pub const LEDGER_OVERHEAD: usize = 128;
 
 /// Returns whether a row fits into an item of the table of secrets and, when deleted, into an item
 /// of the ledger.
@@ -203,7 +203,7 @@ pub fn fits(row: &Row) -> bool {
 /// larger.
 #[must_use]
 pub fn stored_size(row: &Row) -> usize {
-    size(row) + index_size(row).max(LEDGER_BYTES)
+    size(row) + index_size(row).max(LEDGER_OVERHEAD)
 }
 
 /// The maximum size of an item in DynamoDB: 400 KiB.

@@ -10,7 +10,7 @@ use croner::Cron;
 use jiff::tz::TimeZone;
 
 use crate::error::Error;
-use crate::moment::Moment;
+use crate::timestamp::Timestamp;
 
 mod cron;
 
@@ -51,7 +51,7 @@ impl Schedule {
     /// [`Error::Invalid`] if the expression is not a schedule, or if it is never due.
     pub fn new(text: &str, zone: Option<&str>) -> Result<Self, Error> {
         let schedule = Self::parse(text, zone)?;
-        match schedule.after(Moment::now()) {
+        match schedule.after(Timestamp::now()) {
             Some(_) => Ok(schedule),
             None => Err(Error::invalid(
                 "`schedule` is never due again. Use one that is due in the future.",
@@ -121,7 +121,7 @@ impl Schedule {
 
     /// Returns the first due time after `moment`; `None` if there is none.
     #[must_use]
-    pub fn after(&self, moment: Moment) -> Option<Moment> {
+    pub fn after(&self, moment: Timestamp) -> Option<Timestamp> {
         match &self.kind {
             Kind::Rate(seconds) => moment.after(*seconds),
             Kind::Cron(cron, zone) => cron::next(cron, zone, moment),
@@ -164,8 +164,8 @@ fn seconds_of(rate: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    pub(super) fn moment(text: &str) -> Moment {
-        Moment::from_rfc3339(text).unwrap()
+    pub(super) fn moment(text: &str) -> Timestamp {
+        Timestamp::from_rfc3339(text).unwrap()
     }
 
     /// Returns the next due times, in UTC.

@@ -18,13 +18,13 @@ use aws::Refused;
 pub(crate) use aws::{Aws, Fault};
 pub(crate) use http::http_client;
 
-use crate::chain::Caller;
+use crate::audit_chain::Caller;
 use crate::envelope;
 use crate::error::Error;
-use crate::event::Origin;
 use crate::fields::Fields;
 use crate::keys::Keys;
 use crate::operations::{Coffer, LegacyItems, Operation, StackOptions, parse};
+use crate::request::Origin;
 use crate::row::{Attribute, Row};
 use crate::secret::{DataKey, Secret};
 use crate::store::ledger::Ledger;

@@ -13,7 +13,7 @@ use aes::Aes256;
 use aes::cipher::{KeyIvInit, StreamCipher};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use coffer::envelope::{
-    Dialect, Envelope, Examined, Refusal, is_stripped, seal, seal_over, wrapped_key,
+    Dialect, Envelope, OpenError, SealPlan, add_seal, is_seal_removed, seal, wrapped_key,
 };
 use coffer::row::{Attribute, Row};
 use coffer::secret::{DataKey, Secret, reveal};
@@ -195,21 +195,21 @@ fn bytes(value: &Secret) -> Vec<u8> {
     }
 }
 
-fn open(row: &Row, key: &[u8]) -> Result<(Vec<u8>, Option<Dialect>), Refusal> {
+fn open(row: &Row, key: &[u8]) -> Result<(Vec<u8>, Option<Dialect>), OpenError> {
     let opened = Envelope::parse(row)?.open(&DataKey::new(key.to_vec()).unwrap())?;
     Ok((bytes(&opened.secret), opened.dialect))
 }
 
-fn examine(row: &Row, key: &[u8], dialect: Option<Dialect>) -> Result<Examined, Refusal> {
+fn examine(row: &Row, key: &[u8], dialect: Option<Dialect>) -> Result<SealPlan, OpenError> {
     Envelope::parse(row)?.examine(&DataKey::new(key.to_vec()).unwrap(), dialect)
 }
 
 /// Reseals a row under the same data key.
-fn resealed(row: &Row, key: &[u8], dialect: Option<Dialect>) -> Result<Option<Row>, Refusal> {
+fn resealed(row: &Row, key: &[u8], dialect: Option<Dialect>) -> Result<Option<Row>, OpenError> {
     let data_key = DataKey::new(key.to_vec()).unwrap();
     Ok(match examine(row, key, dialect)? {
-        Examined::AsItIs(secret) => Some(seal_over(&data_key, &secret, row.clone()).unwrap()),
-        Examined::Anew(secret) => {
+        SealPlan::AddSeal(secret) => Some(add_seal(&data_key, &secret, row.clone()).unwrap()),
+        SealPlan::NewDataKey(secret) => {
             let mut described = row.clone();
             for part in ["contents", "hmac", "digest"] {
                 described.remove(part);
@@ -218,19 +218,19 @@ fn resealed(row: &Row, key: &[u8], dialect: Option<Dialect>) -> Result<Option<Ro
             sealed.insert("key".to_owned(), Attribute::Text("AAAA".to_owned()));
             Some(sealed)
         }
-        Examined::Ambiguous | Examined::Contradicted => None,
+        SealPlan::NeedsHint | SealPlan::WrongHint => None,
     })
 }
 
-fn kind(examined: &Result<Examined, Refusal>) -> &'static str {
+fn kind(examined: &Result<SealPlan, OpenError>) -> &'static str {
     match examined {
-        Ok(Examined::AsItIs(_)) => "as it is",
-        Ok(Examined::Anew(_)) => "anew",
-        Ok(Examined::Ambiguous) => "ambiguous",
-        Ok(Examined::Contradicted) => "contradicted",
-        Err(Refusal::Integrity) => "Integrity",
-        Err(Refusal::Ambiguous) => "Ambiguous",
-        Err(Refusal::Malformed | Refusal::UnsupportedDigest) => "Malformed",
+        Ok(SealPlan::AddSeal(_)) => "as it is",
+        Ok(SealPlan::NewDataKey(_)) => "anew",
+        Ok(SealPlan::NeedsHint) => "ambiguous",
+        Ok(SealPlan::WrongHint) => "contradicted",
+        Err(OpenError::Integrity) => "Integrity",
+        Err(OpenError::Ambiguous) => "Ambiguous",
+        Err(OpenError::Malformed | OpenError::UnsupportedDigest) => "Malformed",
     }
 }
 
@@ -262,8 +262,10 @@ fn check(client: &Client, key: &[u8], plaintext: &[u8], digest: Option<&str>) {
         Ok((bytes, _)) => assert_eq!(bytes, plaintext, "{told}"),
         Err(refusal) => {
             let excused = match refusal {
-                Refusal::Ambiguous => client.looks_like_rucredstash(digest) && plaintext.len() > 16,
-                Refusal::Integrity => client.counter == Counter::Zero && !is_text(plaintext),
+                OpenError::Ambiguous => {
+                    client.looks_like_rucredstash(digest) && plaintext.len() > 16
+                }
+                OpenError::Integrity => client.counter == Counter::Zero && !is_text(plaintext),
                 _ => false,
             };
             assert!(excused, "{told}: {refusal}");
@@ -280,10 +282,10 @@ fn check(client: &Client, key: &[u8], plaintext: &[u8], digest: Option<&str>) {
             assert!(dialect.is_none() || opened.is_err(), "{told}");
             continue;
         };
-        assert!(!is_stripped(&sealed));
+        assert!(!is_seal_removed(&sealed));
         let mut stripped = sealed.clone();
         stripped.remove("seal");
-        assert_eq!(is_stripped(&stripped), !is_text(plaintext), "{told}");
+        assert_eq!(is_seal_removed(&stripped), !is_text(plaintext), "{told}");
         let hmac = sealed["hmac"].text().unwrap();
         assert!(hmac.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{told}");
         assert!(SHA2.contains(&sealed["digest"].text()), "{told}");
@@ -380,7 +382,7 @@ fn a_short_value_that_either_client_may_have_written_is_not_guessed() {
         };
         let credstash = Ok((true, Some(Dialect::Credstash)));
         // Binary for credstash, text for rucredstash.
-        assert_eq!(read(seventeen(false, true)), (Err(Refusal::Ambiguous), "ambiguous"));
+        assert_eq!(read(seventeen(false, true)), (Err(OpenError::Ambiguous), "ambiguous"));
         // Text for both: it is read as credstash's, and nothing is written.
         assert_eq!(read(seventeen(true, true)), (credstash, "ambiguous"));
         // Not text for rucredstash: it is credstash's, text or not.
@@ -401,7 +403,7 @@ fn a_long_text_of_rucredstash_is_recognized_by_its_row() {
         let mut of_credstash = row.clone();
         let hmac = String::from_utf8(row["hmac"].bytes().unwrap().to_vec()).unwrap();
         of_credstash.insert("hmac".to_owned(), Attribute::Text(hmac));
-        assert_eq!(open(&of_credstash, &key()), Err(Refusal::Integrity));
+        assert_eq!(open(&of_credstash, &key()), Err(OpenError::Integrity));
         assert_eq!(kind(&examine(&of_credstash, &key(), None)), "Integrity");
     }
 }
@@ -459,7 +461,7 @@ fn a_legacy_row_with_text_changed_to_bytes_or_the_reverse_is_refused() {
             row.insert(name.to_owned(), as_bytes(&row, name));
         }
         // The attributes are not those of the Haskell client.
-        assert_eq!(open(&row, &key()), Err(Refusal::Malformed), "{client}");
+        assert_eq!(open(&row, &key()), Err(OpenError::Malformed), "{client}");
         assert_eq!(kind(&examine(&row, &key(), None)), "Malformed");
         // Now they are.
         let hmac = match &row["hmac"] {
@@ -469,7 +471,7 @@ fn a_legacy_row_with_text_changed_to_bytes_or_the_reverse_is_refused() {
         row.insert("hmac".to_owned(), Attribute::Text(hmac));
         row.insert("revision".to_owned(), Attribute::Bytes(b"d2bc0c9".to_vec()));
         row.remove("digest");
-        assert_eq!(open(&row, &key()), Err(Refusal::Integrity), "{client}");
+        assert_eq!(open(&row, &key()), Err(OpenError::Integrity), "{client}");
         assert_eq!(kind(&examine(&row, &key(), None)), "Integrity");
         let hint = Some(Dialect::CredentialsHaskell);
         assert_eq!(kind(&examine(&row, &key(), hint)), "Integrity");
@@ -480,7 +482,7 @@ fn a_legacy_row_with_text_changed_to_bytes_or_the_reverse_is_refused() {
         let text = BASE64_STANDARD.encode(row[name].bytes().unwrap());
         row.insert(name.to_owned(), Attribute::Text(text));
     }
-    assert_eq!(open(&row, &key()), Err(Refusal::Integrity));
+    assert_eq!(open(&row, &key()), Err(OpenError::Integrity));
     assert_eq!(kind(&examine(&row, &key(), None)), "Integrity");
     // The Haskell client never writes this.
     for (name, attribute) in [
@@ -494,7 +496,7 @@ fn a_legacy_row_with_text_changed_to_bytes_or_the_reverse_is_refused() {
         let mut row = haskell.clone();
         row.remove(name);
         row.extend(attribute.map(|attribute| (name.to_owned(), attribute)));
-        assert_eq!(open(&row, &key()), Err(Refusal::Malformed), "{name} {:?}", row.get(name));
+        assert_eq!(open(&row, &key()), Err(OpenError::Malformed), "{name} {:?}", row.get(name));
     }
     assert_eq!(open(&haskell, &key()).unwrap().0, value);
 }
@@ -516,7 +518,7 @@ fn only_white_space_in_base64_is_skipped() {
             assert_eq!(wrapped_key(&with(space)).unwrap(), WRAPPED);
         }
         for other in ["\0", "-", "\u{a0}", "\u{2028}", "=", "!"] {
-            assert_eq!(open(&with(other), &key()), Err(Refusal::Malformed), "{name} {other:?}");
+            assert_eq!(open(&with(other), &key()), Err(OpenError::Malformed), "{name} {other:?}");
         }
     }
 }
@@ -525,10 +527,10 @@ fn only_white_space_in_base64_is_skipped() {
 fn an_unsupported_digest_has_its_own_refusal() {
     let mut row = the("credstash on Python 2").row(&key(), b"s", None);
     for (digest, refusal) in [
-        (Attribute::Text("SHA3-256".to_owned()), Refusal::UnsupportedDigest),
-        (Attribute::Text("x".repeat(100_000)), Refusal::UnsupportedDigest),
-        (Attribute::Text(String::new()), Refusal::UnsupportedDigest),
-        (Attribute::Number("1".to_owned()), Refusal::Malformed),
+        (Attribute::Text("SHA3-256".to_owned()), OpenError::UnsupportedDigest),
+        (Attribute::Text("x".repeat(100_000)), OpenError::UnsupportedDigest),
+        (Attribute::Text(String::new()), OpenError::UnsupportedDigest),
+        (Attribute::Number("1".to_owned()), OpenError::Malformed),
     ] {
         row.insert("digest".to_owned(), digest);
         assert_eq!(open(&row, &key()), Err(refusal));
@@ -538,14 +540,14 @@ fn an_unsupported_digest_has_its_own_refusal() {
 #[test]
 fn a_row_with_attributes_of_a_sealed_row_but_no_seal_is_stripped() {
     let row = the("credstash on Python 2").row(&key(), b"s", None);
-    assert!(!is_stripped(&row));
+    assert!(!is_seal_removed(&row));
     for mark in ["binary", "context", "json"] {
         for value in [Attribute::Flag(true), Attribute::Map(BTreeMap::new()), Attribute::Foreign] {
             let mut row = row.clone();
             row.insert(mark.to_owned(), value);
-            assert!(is_stripped(&row), "{mark}");
+            assert!(is_seal_removed(&row), "{mark}");
             row.insert("seal".to_owned(), Attribute::Text(String::new()));
-            assert!(!is_stripped(&row), "{mark}");
+            assert!(!is_seal_removed(&row), "{mark}");
         }
     }
 }
@@ -563,7 +565,7 @@ fn a_json_object_is_marked_when_it_is_sealed() {
             if edited.remove("json").is_none() {
                 edited.insert("json".to_owned(), Attribute::Flag(true));
             }
-            assert_eq!(open(&edited, &key()), Err(Refusal::Integrity), "{value} {digest:?}");
+            assert_eq!(open(&edited, &key()), Err(OpenError::Integrity), "{value} {digest:?}");
         }
     }
 }

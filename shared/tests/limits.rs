@@ -7,9 +7,9 @@ use std::fs;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use coffer::error::Error;
-use coffer::event::Received;
 use coffer::fields::Fields;
 use coffer::operations::legacy_hints::LegacyHints;
+use coffer::request::Request;
 use serde_json::value::RawValue;
 
 /// Reads a line of `/proc/self/status`, in bytes.
@@ -80,7 +80,7 @@ fn a_request_uses_a_few_times_its_size_whatever_its_content() {
             // Resets the peak to the memory in use.
             fs::write("/proc/self/clear_refs", "5").unwrap();
             let before = status("VmRSS:");
-            let Received { fields, .. } = Received::read(event);
+            let Request { fields, .. } = Request::read(event);
             let read = fields.and_then(|mut fields| read(&mut fields));
             let used = status("VmHWM:").saturating_sub(before);
             assert_eq!(read.is_ok(), what == "many headers", "{what}");

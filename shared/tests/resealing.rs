@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use coffer::envelope::{Envelope, Examined, Refusal, seal, seal_over};
+use coffer::envelope::{Envelope, OpenError, SealPlan, add_seal, seal};
 use coffer::row::{Attribute, Row};
 use coffer::secret::{DataKey, Secret, reveal};
 use serde_json::Value;
@@ -21,13 +21,13 @@ fn bytes(value: &Secret) -> Vec<u8> {
     }
 }
 
-fn kind(examined: &Result<Examined, Refusal>) -> &'static str {
+fn kind(examined: &Result<SealPlan, OpenError>) -> &'static str {
     match examined {
-        Ok(Examined::AsItIs(_)) => "as it is",
-        Ok(Examined::Anew(_)) => "anew",
-        Ok(Examined::Ambiguous) => "ambiguous",
-        Ok(Examined::Contradicted) => "contradicted",
-        Err(Refusal::Integrity) => "Integrity",
+        Ok(SealPlan::AddSeal(_)) => "as it is",
+        Ok(SealPlan::NewDataKey(_)) => "anew",
+        Ok(SealPlan::NeedsHint) => "ambiguous",
+        Ok(SealPlan::WrongHint) => "contradicted",
+        Err(OpenError::Integrity) => "Integrity",
         Err(_) => "Malformed",
     }
 }
@@ -71,8 +71,8 @@ fn every_vector_is_resealed_as_expected() {
         assert_eq!(kind(&examined), expected, "{name}");
         // With the seal, it opens to the same value, and the seal is valid.
         let sealed = match examined.unwrap() {
-            Examined::AsItIs(secret) => seal_over(&key(), &secret, row.clone()).unwrap(),
-            Examined::Anew(secret) => {
+            SealPlan::AddSeal(secret) => add_seal(&key(), &secret, row.clone()).unwrap(),
+            SealPlan::NewDataKey(secret) => {
                 assert_eq!(bytes(&secret), plaintext, "{name}");
                 let mut described = row.clone();
                 for part in ["contents", "hmac", "digest"] {
@@ -82,7 +82,7 @@ fn every_vector_is_resealed_as_expected() {
                 sealed.insert("key".to_owned(), Attribute::Text("AAAA".to_owned()));
                 sealed
             }
-            Examined::Ambiguous | Examined::Contradicted => panic!("{name}"),
+            SealPlan::NeedsHint | SealPlan::WrongHint => panic!("{name}"),
         };
         assert!(sealed["hmac"].text().is_some(), "{name}");
         let opened = Envelope::parse(&sealed).unwrap().open(&key()).unwrap();

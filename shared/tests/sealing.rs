@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use coffer::envelope::{Envelope, Refusal, seal};
+use coffer::envelope::{Envelope, OpenError, seal};
 use coffer::row::{Attribute, Row};
 use coffer::secret::{DataKey, Secret};
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ fn stored(plaintext: &[u8], description: Row) -> Row {
     row
 }
 
-fn open(row: &Row, key: &DataKey) -> Result<Vec<u8>, Refusal> {
+fn open(row: &Row, key: &DataKey) -> Result<Vec<u8>, OpenError> {
     let opened = Envelope::parse(row)?.open(key)?;
     assert_eq!(opened.dialect, None);
     let mut json = Vec::new();
@@ -109,7 +109,7 @@ proptest! {
         let text = std::str::from_utf8(&plaintext).is_ok();
         prop_assert_eq!(row.get("binary"), (!text).then_some(&Attribute::Flag(true)));
         prop_assert_eq!(open(&row, &data_key(1)), Ok(plaintext));
-        prop_assert_eq!(open(&row, &data_key(2)), Err(Refusal::Integrity));
+        prop_assert_eq!(open(&row, &data_key(2)), Err(OpenError::Integrity));
     }
 
     #[test]
@@ -138,7 +138,7 @@ proptest! {
         for value in [Attribute::Text(String::new()), Attribute::Foreign, Attribute::Flag(false)] {
             let mut row = row.clone();
             row.insert(added.clone(), value);
-            prop_assert_eq!(open(&row, &data_key(1)), Err(Refusal::Integrity));
+            prop_assert_eq!(open(&row, &data_key(1)), Err(OpenError::Integrity));
         }
         // Without its seal, a row is a legacy row. The stack decides whether it is opened.
         for attribute in row.keys().filter(|name| *name != "key" && *name != "seal") {
@@ -161,7 +161,7 @@ fn a_mac_or_seal_that_is_shorter_or_longer_is_refused() {
         for value in shorter.chain([format!("{text}0"), text.repeat(2)]) {
             let mut row = row.clone();
             row.insert(attribute.to_owned(), Attribute::Text(value.clone()));
-            assert_eq!(open(&row, &data_key(1)), Err(Refusal::Integrity), "{attribute} {value}");
+            assert_eq!(open(&row, &data_key(1)), Err(OpenError::Integrity), "{attribute} {value}");
         }
     }
 }

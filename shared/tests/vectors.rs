@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use coffer::envelope::{Dialect, Envelope, Opened, Refusal};
+use coffer::envelope::{Dialect, Envelope, OpenError, OpenedVersion};
 use coffer::row::{Attribute, Row};
 use coffer::secret::DataKey;
 use serde::Deserialize;
@@ -51,7 +51,7 @@ impl Vector {
         DataKey::new(hex::decode(&self.data_key).unwrap()).unwrap()
     }
 
-    fn open(&self) -> Result<Opened, Refusal> {
+    fn open(&self) -> Result<OpenedVersion, OpenError> {
         let row = self.row();
         let envelope = Envelope::parse(&row)?;
         assert_eq!(BASE64_STANDARD.encode(envelope.wrapped_key()), self.wrapped_key);
@@ -65,7 +65,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 /// Returns the plaintext as a response shows it.
-fn revealed(opened: &Opened) -> Vec<u8> {
+fn revealed(opened: &OpenedVersion) -> Vec<u8> {
     let mut json = Vec::new();
     coffer::secret::reveal(&opened.secret, &mut serde_json::Serializer::new(&mut json)).unwrap();
     let answer: BTreeMap<String, String> = serde_json::from_slice(&json).unwrap();
@@ -88,12 +88,12 @@ fn every_vector_is_opened_or_refused_as_expected() {
             }
             (Expect::Error(kind), Err(refusal)) => {
                 let code = match refusal {
-                    Refusal::UnsupportedDigest | Refusal::Ambiguous => "Malformed".to_owned(),
+                    OpenError::UnsupportedDigest | OpenError::Ambiguous => "Malformed".to_owned(),
                     refusal => format!("{refusal:?}"),
                 };
                 assert_eq!(*kind, code, "{name}");
                 assert_eq!(
-                    refusal == Refusal::UnsupportedDigest,
+                    refusal == OpenError::UnsupportedDigest,
                     name == "unknown-digest",
                     "{name}"
                 );
@@ -139,7 +139,7 @@ fn every_shortened_or_lengthened_mac_is_refused_and_upper_case_is_not() {
         let others = [format!("{text}0"), text.repeat(2), "0".repeat(text.len())];
         for hmac in shorter.chain(others).chain(spaced) {
             let opened = open(hmac.clone());
-            assert_eq!(opened.unwrap_err(), Refusal::Integrity, "{} {hmac:?}", vector.name);
+            assert_eq!(opened.unwrap_err(), OpenError::Integrity, "{} {hmac:?}", vector.name);
         }
         let mixed = text.char_indices().map(|(at, c)| match at % 2 {
             0 => c.to_ascii_uppercase(),

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::error::Error;
-use crate::name::{Prefix, Reach};
+use crate::name::{Coverage, Prefix};
 use crate::secret::Secret;
 
-use super::{Variables, capacity};
+use super::{VariableNames, capacity};
 
 /// The rule of a format: the quote for a variable and its value, or why the format cannot hold
 /// them.
@@ -21,7 +21,7 @@ type Quote = Option<u8>;
 /// [`Error::Several`] with the names of the secrets that the format cannot hold.
 pub(super) fn write(
     texts: &BTreeMap<&str, &str>,
-    variables: Variables<'_>,
+    variables: VariableNames<'_>,
     line: Line,
 ) -> Result<Secret, Error> {
     let mut out = Vec::with_capacity(capacity(texts));
@@ -175,7 +175,7 @@ const SPECIAL_NAMES: &[&str] = &[
     "__proto__",
 ];
 
-impl Variables<'_> {
+impl VariableNames<'_> {
     /// Returns the variable for a secret: its name without the prefix, with `_` for every character
     /// that is not an ASCII letter or digit, and `_` before a leading digit.
     fn name(&self, name: &str) -> String {
@@ -198,12 +198,12 @@ impl Variables<'_> {
 fn without_prefix<'a>(name: &'a str, prefix: &Prefix) -> &'a str {
     let separators = Prefix::SEPARATORS;
     let cut = match prefix.reach() {
-        Reach::Segments(segments) => {
+        Coverage::Segments(segments) => {
             let below = name.strip_prefix(segments).and_then(|rest| rest.strip_prefix(separators));
             return below.or_else(|| name.rsplit(separators).next()).unwrap_or(name);
         }
-        Reach::Characters(text) => text.rfind(separators).and_then(|end| text.get(..=end)),
-        Reach::All => None,
+        Coverage::Characters(text) => text.rfind(separators).and_then(|end| text.get(..=end)),
+        Coverage::All => None,
     };
     cut.and_then(|cut| name.strip_prefix(cut)).unwrap_or(name)
 }
@@ -215,11 +215,11 @@ mod tests {
     use super::*;
 
     fn variable(name: &str, prefix: &str, uppercase: bool) -> String {
-        Variables { prefix: &prefix.parse().unwrap(), uppercase }.name(name)
+        VariableNames { prefix: &prefix.parse().unwrap(), uppercase }.name(name)
     }
 
     fn written(line: Line, prefix: &str, texts: &[(&str, &str)]) -> Result<String, String> {
-        let variables = Variables { prefix: &prefix.parse().unwrap(), uppercase: true };
+        let variables = VariableNames { prefix: &prefix.parse().unwrap(), uppercase: true };
         let lines = write(&texts.iter().copied().collect(), variables, line);
         lines.map(|lines| lines.text().unwrap().to_owned()).map_err(|error| error.to_string())
     }
@@ -262,7 +262,7 @@ mod tests {
         assert!(error.contains(r#""a/""#) && !error.contains("a/b"), "{error}");
         let upper = [("a/b", "1"), ("a/B", "2")];
         assert!(written(dotenv, "a", &upper).is_err());
-        let variables = Variables { prefix: &"a".parse().unwrap(), uppercase: false };
+        let variables = VariableNames { prefix: &"a".parse().unwrap(), uppercase: false };
         assert!(write(&upper.into_iter().collect(), variables, dotenv).is_ok());
     }
 
@@ -306,7 +306,7 @@ mod tests {
             assert!(written(env_file, "a", &[(&name, "s")]).is_ok(), "{name}");
         }
         assert_eq!(written(dotenv, "a", &[("a/user", "s")]).unwrap(), "USER='s'\n");
-        let variables = Variables { prefix: &Prefix::all(), uppercase: false };
+        let variables = VariableNames { prefix: &Prefix::all(), uppercase: false };
         assert!(write(&BTreeMap::from([("__proto__", "s")]), variables, dotenv).is_err());
     }
 
@@ -334,7 +334,7 @@ mod tests {
             let kept: Vec<_> =
                 kept.enumerate().map(|(n, value)| (format!("V{n}"), value.clone())).collect();
             let texts: BTreeMap<_, _> = kept.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-            let variables = Variables { prefix: &Prefix::all(), uppercase: true };
+            let variables = VariableNames { prefix: &Prefix::all(), uppercase: true };
             let text = write(&texts, variables, dotenv).unwrap();
             prop_assert_eq!(read_by_dotenvy(text.text().unwrap()).unwrap(), kept);
         }
@@ -342,7 +342,7 @@ mod tests {
         #[test]
         fn every_variable_is_an_identifier(name in ".{1,12}", prefix in "[a-c./]{1,3}[*]?") {
             if let Ok(prefix) = prefix.parse::<Prefix>() {
-                let name = Variables { prefix: &prefix, uppercase: true }.name(&name);
+                let name = VariableNames { prefix: &prefix, uppercase: true }.name(&name);
                 prop_assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
                 prop_assert!(!name.starts_with(|c: char| c.is_ascii_digit()));
             }

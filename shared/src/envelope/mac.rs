@@ -7,7 +7,7 @@ use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 use whirlpool::Whirlpool;
 
-use super::Refusal;
+use super::OpenError;
 use crate::secret::DataKey;
 
 /// The digests that rows can name. MD5, SHA-1, RIPEMD-160 and Whirlpool are read, but never
@@ -73,7 +73,7 @@ impl Digest {
     }
 
     /// Computes the MAC of `contents` under bytes 32..64 of the data key.
-    pub(super) fn mac(self, key: &DataKey, contents: &[u8]) -> Result<Vec<u8>, Refusal> {
+    pub(super) fn mac(self, key: &DataKey, contents: &[u8]) -> Result<Vec<u8>, OpenError> {
         match self {
             Self::Md5 => mac::<Md5>(key, contents),
             Self::Ripemd160 => mac::<Ripemd160>(key, contents),
@@ -87,13 +87,13 @@ impl Digest {
     }
 }
 
-fn mac<D: EagerHash>(key: &DataKey, contents: &[u8]) -> Result<Vec<u8>, Refusal>
+fn mac<D: EagerHash>(key: &DataKey, contents: &[u8]) -> Result<Vec<u8>, OpenError>
 where
     Hmac<D>: Mac + KeyInit,
 {
     // HMAC accepts keys of any length, so this never fails. If it did, nothing would verify.
     let hmac = <Hmac<D> as KeyInit>::new_from_slice(key.authentication())
-        .map_err(|_| Refusal::Integrity)?;
+        .map_err(|_| OpenError::Integrity)?;
     Ok(hmac.chain_update(contents).finalize().into_bytes().to_vec())
 }
 

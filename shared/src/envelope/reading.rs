@@ -16,7 +16,7 @@
 use aes::Aes256;
 use aes::cipher::{KeyIvInit, StreamCipher};
 
-use super::{Dialect, Refusal};
+use super::{Dialect, OpenError};
 use crate::name::Revision;
 use crate::row::{Attribute, Row};
 use crate::secret::{DataKey, Secret};
@@ -45,12 +45,12 @@ impl Form {
     /// Returns the form of a legacy row. `raw` says that `contents` has type B.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] if `contents` has type B and the other attributes are not those of
+    /// [`OpenError::Malformed`] if `contents` has type B and the other attributes are not those of
     /// Haskell's `credentials`: no other supported client writes B.
-    pub(super) fn of(row: &Row, raw: bool) -> Result<Self, Refusal> {
+    pub(super) fn of(row: &Row, raw: bool) -> Result<Self, OpenError> {
         match (raw, is_haskell(row)) {
             (true, true) => Ok(Self::Raw),
-            (true, false) => Err(Refusal::Malformed),
+            (true, false) => Err(OpenError::Malformed),
             (false, true) => Ok(Self::Base64OfHaskell),
             (false, false) if allows_rucredstash(row) => Ok(Self::Base64OfRucredstash),
             (false, false) => Ok(Self::Base64),
@@ -108,9 +108,9 @@ pub(super) enum Reading {
 /// Text is UTF-8. [`is_beyond_chance`] defines what can be text by chance.
 ///
 /// # Errors
-/// [`Refusal::Integrity`] if the value is not text, but would be with the counter of another
+/// [`OpenError::Integrity`] if the value is not text, but would be with the counter of another
 /// dialect: somebody changed `contents` from S to B, or from B to S.
-pub(super) fn read(key: &DataKey, contents: Vec<u8>, form: Form) -> Result<Reading, Refusal> {
+pub(super) fn read(key: &DataKey, contents: Vec<u8>, form: Form) -> Result<Reading, OpenError> {
     match form {
         Form::Raw => {
             let secret = unless_retyped(key, contents, ZERO, ONE)?;
@@ -123,7 +123,7 @@ pub(super) fn read(key: &DataKey, contents: Vec<u8>, form: Form) -> Result<Readi
         Form::Base64 => {
             let secret = decrypt_big_endian(key, contents.clone(), ONE);
             if !secret.is_text() && is_another_clients(key, contents) {
-                return Err(Refusal::Integrity);
+                return Err(OpenError::Integrity);
             }
             Ok(Reading::One(Dialect::Credstash, secret))
         }
@@ -158,11 +158,11 @@ fn unless_retyped(
     contents: Vec<u8>,
     own: [u8; 16],
     other: [u8; 16],
-) -> Result<Secret, Refusal> {
+) -> Result<Secret, OpenError> {
     let retyped = contents.clone();
     let secret = decrypt_big_endian(key, contents, own);
     if !secret.is_text() && decrypt_big_endian(key, retyped, other).is_text() {
-        return Err(Refusal::Integrity);
+        return Err(OpenError::Integrity);
     }
     Ok(secret)
 }

@@ -1,14 +1,14 @@
 //! How fields are added: from a path, a query and a body.
 
-use crate::entries::{self, Entries, Fault, MAX_FIELDS};
 use crate::error::Error;
+use crate::json_fields::{self, Entries, Fault, MAX_FIELDS};
 
 use super::{Field, Fields, too_many_fields};
 
 impl Fields {
     /// Adds the fields of a JSON object. Errors as [`Fields::parse`].
     pub(crate) fn add_json(&mut self, json: &str) -> Result<(), Error> {
-        let entries = entries::object(json).map_err(|fault| match fault {
+        let entries = json_fields::object(json).map_err(|fault| match fault {
             Fault::Syntax(line, column) => Error::Malformed(
                 format!("The request is not JSON: see line {line}, column {column}.").into(),
             ),

@@ -2,8 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use crate::entries::{self, Entries, Fault, MAX_FIELDS_OF_EACH};
 use crate::error::Error;
+use crate::json_fields::{self, Entries, Fault, MAX_FIELDS_OF_EACH};
 
 use super::{Field, Fields, field_json};
 
@@ -26,7 +26,7 @@ impl Fields {
         let several = if matches!(&field, Field::Json(json) if json.starts_with('{')) {
             self.map_of_secrets(name, PATH, &field, what)?
         } else {
-            match field_json(&field).map(|json| entries::objects(json, Self::MAX_SEVERAL)) {
+            match field_json(&field).map(|json| json_fields::objects(json, Self::MAX_SEVERAL)) {
                 Some(Err(Fault::TooMany)) => return Err(Error::too_many_secrets()),
                 Some(objects) => self.each(name, PATH, objects, what)?,
                 None => return Err(self.wrong(name, what)),
@@ -43,7 +43,7 @@ impl Fields {
         field: &Field,
         what: &str,
     ) -> Result<Vec<Self>, Error> {
-        let entries = match field_json(field).map(entries::object) {
+        let entries = match field_json(field).map(json_fields::object) {
             Some(Err(Fault::TooMany)) => return Err(Error::too_many_secrets()),
             Some(Ok(entries)) => entries,
             Some(Err(_)) | None => return Err(self.wrong(name, what)),
@@ -75,7 +75,7 @@ impl Fields {
     ) -> Result<Vec<Self>, Error> {
         let what = "must be an array of objects";
         let Some(field) = self.take(name) else { return Ok(Vec::new()) };
-        match field_json(&field).map(|json| entries::objects(json, most)) {
+        match field_json(&field).map(|json| json_fields::objects(json, most)) {
             Some(Err(Fault::TooMany)) => Err(too_many()),
             Some(objects) => self.each(name, path, objects, what),
             None => Err(self.wrong(name, what)),

@@ -1,7 +1,7 @@
 //! The rules for a value to be generated.
 
 use crate::error::Error;
-use crate::generate::{Class, Rules};
+use crate::generate::{CharacterClass, GenerateRules};
 use crate::template::Template;
 
 use super::Fields;
@@ -12,13 +12,13 @@ impl Fields {
     /// `exclude_punctuation`, `require_each_included_type`, and `template` with `key`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything else, or what [`Rules::new`] or [`Template::new`] refuses.
-    pub fn rules(&mut self) -> Result<Option<Rules>, Error> {
+    /// [`Error::Invalid`] for anything else, or what [`GenerateRules::new`] or [`Template::new`] refuses.
+    pub fn rules(&mut self) -> Result<Option<GenerateRules>, Error> {
         let Some(mut fields) = self.object("generate", "generate.")? else { return Ok(None) };
-        let length = fields.number("length")?.unwrap_or(Rules::DEFAULT_LENGTH);
+        let length = fields.number("length")?.unwrap_or(GenerateRules::DEFAULT_LENGTH);
         let excluded = fields.text("exclude_characters")?.unwrap_or_default();
         let mut classes = Vec::new();
-        for (class, name) in Class::ALL {
+        for (class, name) in CharacterClass::ALL {
             if !fields.flag(name)? {
                 classes.push(class);
             }
@@ -30,7 +30,7 @@ impl Fields {
             _ => return Err(fields.wrong("template", "requires `key`. Give both or neither")),
         };
         fields.finish()?;
-        let rules = Rules::new(length, &classes, &excluded, require_each)?;
+        let rules = GenerateRules::new(length, &classes, &excluded, require_each)?;
         Ok(Some(rules.within(template)))
     }
 }

@@ -1,11 +1,11 @@
 //! The forms of rules outside the program: in responses, in the ledger, and for the comparison of
 //! requests.
 
-use super::{Class, Rules};
+use super::{CharacterClass, GenerateRules};
 use crate::row::{Attribute, Row};
 use crate::template::Template;
 
-impl Rules {
+impl GenerateRules {
     /// Returns the rules in the form of a request.
     #[must_use]
     pub fn shown(&self) -> Shown<'_> {
@@ -14,10 +14,10 @@ impl Rules {
         Shown {
             length: self.length,
             exclude_characters: Some(characters.as_str()).filter(|text| !text.is_empty()),
-            exclude_lowercase: excluded(Class::Lowercase),
-            exclude_uppercase: excluded(Class::Uppercase),
-            exclude_numbers: excluded(Class::Numbers),
-            exclude_punctuation: excluded(Class::Punctuation),
+            exclude_lowercase: excluded(CharacterClass::Lowercase),
+            exclude_uppercase: excluded(CharacterClass::Uppercase),
+            exclude_numbers: excluded(CharacterClass::Numbers),
+            exclude_punctuation: excluded(CharacterClass::Punctuation),
             require_each_included_type: self.require_each.then_some(true),
             template: self.template.as_ref().map(Template::text),
             key: self.template.as_ref().map(Template::key),
@@ -30,7 +30,7 @@ impl Rules {
         let length = Attribute::Number(self.length.to_string());
         let mut row = Row::from([("length".to_owned(), length)]);
         let (classes, characters) = &self.excluded;
-        let named = Class::ALL.into_iter().filter(|(class, _)| classes.contains(class));
+        let named = CharacterClass::ALL.into_iter().filter(|(class, _)| classes.contains(class));
         let each = self.require_each.then_some("require_each_included_type");
         let flags = named.map(|(_, field)| field).chain(each);
         row.extend(flags.map(|field| (field.to_owned(), Attribute::Flag(true))));
@@ -42,12 +42,12 @@ impl Rules {
         row
     }
 
-    /// Reads what [`Rules::to_row`] returned. `None` if the row has no valid rules, or if they
+    /// Reads what [`GenerateRules::to_row`] returned. `None` if the row has no valid rules, or if they
     /// exceed a limit.
     #[must_use]
     pub fn of_row(row: &Row) -> Option<Self> {
         let set = |field: &str| row.get(field).is_some_and(Attribute::is_set);
-        let classes = Class::ALL.into_iter().filter(|(_, field)| !set(field));
+        let classes = CharacterClass::ALL.into_iter().filter(|(_, field)| !set(field));
         let classes: Vec<_> = classes.map(|(class, _)| class).collect();
         let length = u64::try_from(row.get("length")?.integer()?).ok()?;
         let characters = row.get("exclude_characters").and_then(Attribute::text);
@@ -116,37 +116,37 @@ mod tests {
     #[test]
     fn stored_rules_are_read_back() {
         for rules in [
-            Rules::new(32, &ALL, "", false).unwrap(),
-            Rules::new(9, &ALL[1..3], "0Oé", true).unwrap(),
-            Rules::new(9, &ALL, "", false).unwrap().within(Some(template())),
+            GenerateRules::new(32, &ALL, "", false).unwrap(),
+            GenerateRules::new(9, &ALL[1..3], "0Oé", true).unwrap(),
+            GenerateRules::new(9, &ALL, "", false).unwrap().within(Some(template())),
         ] {
-            assert_eq!(Rules::of_row(&rules.to_row()), Some(rules));
+            assert_eq!(GenerateRules::of_row(&rules.to_row()), Some(rules));
         }
-        assert_eq!(Rules::of_row(&Row::new()), None);
+        assert_eq!(GenerateRules::of_row(&Row::new()), None);
     }
 
     #[test]
     fn a_required_class_without_characters_is_refused_but_read_from_the_ledger() {
         let (digits, letters) = ("0123456789", "abcdefghijklmnopqrstuvwxyz");
-        let error = Rules::new(32, &ALL, digits, true).unwrap_err();
+        let error = GenerateRules::new(32, &ALL, digits, true).unwrap_err();
         assert!(error.to_string().contains("`require_each_included_type`"), "{error}");
-        assert!(Rules::new(32, &ALL, digits, false).is_ok());
-        assert!(Rules::new(32, &ALL[1..], letters, true).is_ok(), "it is not included");
-        let mut stored = Rules::new(32, &ALL, digits, false).unwrap().to_row();
+        assert!(GenerateRules::new(32, &ALL, digits, false).is_ok());
+        assert!(GenerateRules::new(32, &ALL[1..], letters, true).is_ok(), "it is not included");
+        let mut stored = GenerateRules::new(32, &ALL, digits, false).unwrap().to_row();
         stored.insert("require_each_included_type".to_owned(), Attribute::Flag(true));
-        let read = Rules::of_row(&stored).unwrap();
+        let read = GenerateRules::of_row(&stored).unwrap();
         assert!(read.require_each && drawn(&read).len() == 32);
     }
 
     #[test]
     fn rules_over_a_limit_are_neither_accepted_nor_read() {
         let (fits, large) = ("0".repeat(256), "0".repeat(257));
-        let rules = Rules::new(32, &ALL, &fits, false).unwrap();
-        assert!(Rules::new(32, &ALL, &large, false).is_err());
+        let rules = GenerateRules::new(32, &ALL, &fits, false).unwrap();
+        assert!(GenerateRules::new(32, &ALL, &large, false).is_err());
         let with = |name: &str, value: &str| {
             let mut row = rules.clone().within(Some(template())).to_row();
             row.insert(name.to_owned(), Attribute::Text(value.to_owned()));
-            Rules::of_row(&row)
+            GenerateRules::of_row(&row)
         };
         assert!(with("exclude_characters", &fits).is_some());
         assert!(with("exclude_characters", &large).is_none());
@@ -158,12 +158,12 @@ mod tests {
         }
         let mut half = rules.within(Some(template())).to_row();
         half.remove("template");
-        assert!(Rules::of_row(&half).is_none());
+        assert!(GenerateRules::of_row(&half).is_none());
     }
 
     #[test]
     fn a_generated_value_becomes_a_field_of_its_template() {
-        let rules = Rules::new(20, &ALL, "", true).unwrap().within(Some(template()));
+        let rules = GenerateRules::new(20, &ALL, "", true).unwrap().within(Some(template()));
         let read: BTreeMap<String, String> = serde_json::from_slice(&drawn(&rules)).unwrap();
         assert_eq!((read["user"].as_str(), read["password"].len()), ("admin", 20));
         let shown = serde_json::to_value(rules.shown()).unwrap();

@@ -1,15 +1,15 @@
 //! The strength of rules: how many values satisfy them, and how many are required.
 
-use super::Rules;
+use super::GenerateRules;
 use crate::error::Error;
 
-impl Rules {
+impl GenerateRules {
     /// The minimum strength of a rotation policy's rules, in bits.
     pub const MIN_POLICY_BITS: f64 = 64.0;
     /// The minimum number of values for a single put: that of a code with six digits.
     pub const MIN_VALUES: f64 = 1_000_000.0;
 
-    /// A bound on the rounding error of [`Rules::bits`].
+    /// A bound on the rounding error of [`GenerateRules::bits`].
     const ROUNDED: f64 = 1e-6;
 
     /// Returns the number of values that satisfy the rules, as a logarithm to base 2:
@@ -45,15 +45,15 @@ impl Rules {
     /// Checks that the rules are strong enough for a rotation policy.
     ///
     /// # Errors
-    /// [`Error::Invalid`] below [`Rules::MIN_POLICY_BITS`].
+    /// [`Error::Invalid`] below [`GenerateRules::MIN_POLICY_BITS`].
     pub fn check_policy(&self) -> Result<(), Error> {
-        if self.is_strong() { Ok(()) } else { Err(weak_policy()) }
+        if self.is_strong() { Ok(()) } else { Err(weak_policy_error()) }
     }
 
     /// Checks that the rules are strong enough for a single put.
     ///
     /// # Errors
-    /// [`Error::Invalid`] below [`Rules::MIN_VALUES`].
+    /// [`Error::Invalid`] below [`GenerateRules::MIN_VALUES`].
     pub fn check_put(&self) -> Result<(), Error> {
         if self.bits() + Self::ROUNDED >= Self::MIN_VALUES.log2() {
             return Ok(());
@@ -66,7 +66,7 @@ impl Rules {
 }
 
 /// Returns the error for a rotation policy whose rules allow too few values.
-pub(crate) fn weak_policy() -> Error {
+pub(crate) fn weak_policy_error() -> Error {
     Error::invalid(
         "The `generate` rules of this policy allow too few values. They must have at least 64 \
          bits, as 11 letters and digits do. Use a larger `length`, or exclude fewer characters.",
@@ -75,7 +75,7 @@ pub(crate) fn weak_policy() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Class;
+    use super::super::CharacterClass;
     use super::super::tests::{ALL, drawn};
     use super::*;
 
@@ -85,7 +85,9 @@ mod tests {
         let few = "23456789bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ";
         for length in 1..=6_u32 {
             for each in [false, true] {
-                let Ok(rules) = Rules::new(length.into(), &ALL[..3], few, each) else { continue };
+                let Ok(rules) = GenerateRules::new(length.into(), &ALL[..3], few, each) else {
+                    continue;
+                };
                 let alphabet = rules.classes.concat();
                 assert_eq!(alphabet.len(), 4);
                 let satisfies = |mut number: u32| {
@@ -102,8 +104,8 @@ mod tests {
                 assert!((rules.bits() - expected).abs() < 1e-9, "{length} {each} {count}");
             }
         }
-        assert!(Rules::new(4096, &ALL, "", true).unwrap().bits() > 26_000.0);
-        assert!(Rules::plain().unwrap().bits() > 200.0);
+        assert!(GenerateRules::new(4096, &ALL, "", true).unwrap().bits() > 26_000.0);
+        assert!(GenerateRules::plain().unwrap().bits() > 200.0);
     }
 
     #[test]
@@ -112,24 +114,32 @@ mod tests {
             (b'!'..=b'~').map(char::from).filter(|each| *each != kept).collect()
         };
         // 32 times the same letter.
-        let one = Rules::new(32, &ALL, &all_but('A'), false).unwrap();
+        let one = GenerateRules::new(32, &ALL, &all_but('A'), false).unwrap();
         assert_eq!(drawn(&one), b"A".repeat(32));
         assert_eq!(one.check_policy().unwrap_err().code().name, "Invalid");
         assert!(one.check_put().is_err());
-        let digits = |length| Rules::new(length, &[Class::Numbers], "", false).unwrap();
+        let digits =
+            |length| GenerateRules::new(length, &[CharacterClass::Numbers], "", false).unwrap();
         assert!(digits(19).check_policy().is_err() && digits(20).check_policy().is_ok());
-        let hex =
-            Rules::new(16, &ALL[..3], "ghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", false);
+        let hex = GenerateRules::new(
+            16,
+            &ALL[..3],
+            "ghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+            false,
+        );
         assert!(hex.unwrap().check_policy().is_ok(), "64 bits to the bit");
-        let eleven = Rules::new(11, &ALL[..3], "", false).unwrap();
-        assert!(eleven.check_policy().is_ok() && Rules::plain().unwrap().check_policy().is_ok());
+        let eleven = GenerateRules::new(11, &ALL[..3], "", false).unwrap();
+        assert!(
+            eleven.check_policy().is_ok() && GenerateRules::plain().unwrap().check_policy().is_ok()
+        );
     }
 
     #[test]
     fn a_put_requires_a_million_values() {
-        let digits = |length| Rules::new(length, &[Class::Numbers], "", false).unwrap();
+        let digits =
+            |length| GenerateRules::new(length, &[CharacterClass::Numbers], "", false).unwrap();
         assert_eq!(digits(5).check_put().unwrap_err().code().name, "Invalid");
         assert!(digits(6).check_put().is_ok());
-        assert!(Rules::new(4, &ALL[..2], "", true).unwrap().check_put().is_ok());
+        assert!(GenerateRules::new(4, &ALL[..2], "", true).unwrap().check_put().is_ok());
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use crate::context::Context;
-use crate::digest;
+use crate::encryption_context::EncryptionContext;
+use crate::hash;
 use crate::secret::DataKey;
 
 /// Unwrapped data keys by wrapped key and context: a caller with another context gets no hit. A key
@@ -30,9 +30,9 @@ impl Cache {
     }
 
     /// Returns SHA-256 over wrapped key and context, each part with its length.
-    pub(super) fn id(wrapped: &[u8], context: &Context) -> Id {
+    pub(super) fn id(wrapped: &[u8], context: &EncryptionContext) -> Id {
         let pairs = context.pairs().iter().flat_map(|(key, value)| [key, value]);
-        digest::of_parts([wrapped].into_iter().chain(pairs.map(String::as_bytes)))
+        hash::of_parts([wrapped].into_iter().chain(pairs.map(String::as_bytes)))
     }
 
     pub(super) fn get(&self, id: &Id) -> Option<Arc<DataKey>> {
@@ -65,9 +65,9 @@ mod tests {
 
     use super::*;
 
-    fn context(pairs: &[(&str, &str)]) -> Context {
+    fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
         let pairs = pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
-        Context::new(pairs.collect::<BTreeMap<_, _>>()).unwrap()
+        EncryptionContext::new(pairs.collect::<BTreeMap<_, _>>()).unwrap()
     }
 
     fn key() -> Arc<DataKey> {

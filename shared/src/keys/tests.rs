@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Keys, Rewrapped, Unwrapped};
-use crate::context::Context;
+use crate::encryption_context::EncryptionContext;
 use crate::error::Error;
 use crate::testing::{Aws, Fault, KEY};
 
@@ -33,8 +33,8 @@ fn cached_keys(aws: &Aws, retired: &[&str], cache: Duration) -> Keys {
     Keys::new(aws.kms(), KEY.to_owned(), retired, cache)
 }
 
-fn context(value: &str) -> Context {
-    Context::new(BTreeMap::from([("app".to_owned(), value.to_owned())])).unwrap()
+fn context(value: &str) -> EncryptionContext {
+    EncryptionContext::new(BTreeMap::from([("app".to_owned(), value.to_owned())])).unwrap()
 }
 
 /// What came of unwrapping, in a word.
@@ -59,7 +59,7 @@ async fn a_generated_data_key_unwraps_under_its_context_only() {
     };
     assert_eq!(unwrapped.encryption(), key.encryption());
     assert_eq!(unwrapped.authentication(), key.authentication());
-    for other in [context("y"), Context::default()] {
+    for other in [context("y"), EncryptionContext::default()] {
         assert_eq!(outcome(keys.unwrap(&wrapped, &other).await), "refused");
     }
     // No two are the same.
@@ -77,7 +77,7 @@ async fn what_is_not_a_wrapped_data_key_of_the_stack_does_not_unwrap() {
         (aws.wrap(OTHER, &[], &DATA_KEY), "foreign"),
         (aws.wrap(KEY, &[], &DATA_KEY[..32]), "foreign"),
     ] {
-        assert_eq!(outcome(keys.unwrap(&wrapped, &Context::default()).await), expected);
+        assert_eq!(outcome(keys.unwrap(&wrapped, &EncryptionContext::default()).await), expected);
     }
 }
 
@@ -107,11 +107,11 @@ async fn retired_keys_unwrap_after_the_stacks_key() {
     for (key, calls) in [(KEY, 1), (RETIRED, 2), (OLDEST, 3)] {
         let before = aws.calls("Decrypt");
         let wrapped = aws.wrap(key, &[], &DATA_KEY);
-        assert_eq!(outcome(keys.unwrap(&wrapped, &Context::default()).await), "key");
+        assert_eq!(outcome(keys.unwrap(&wrapped, &EncryptionContext::default()).await), "key");
         assert_eq!(aws.calls("Decrypt") - before, calls);
     }
     let wrapped = aws.wrap(OTHER, &[], &DATA_KEY);
-    assert_eq!(outcome(keys.unwrap(&wrapped, &Context::default()).await), "foreign");
+    assert_eq!(outcome(keys.unwrap(&wrapped, &EncryptionContext::default()).await), "foreign");
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,13 +121,13 @@ async fn a_retired_key_that_cannot_be_used_stops_only_what_it_wrapped() {
     let keys = keys(&aws, &[gone, RETIRED, OLDEST]);
     let [own, retired, oldest] = [KEY, RETIRED, OLDEST].map(|key| aws.wrap(key, &[], &DATA_KEY));
     aws.disable_key(RETIRED, true);
-    assert_eq!(outcome(keys.unwrap(&own, &Context::default()).await), "key");
-    assert_eq!(outcome(keys.unwrap(&oldest, &Context::default()).await), "key");
-    let told = outcome(keys.unwrap(&retired, &Context::default()).await);
+    assert_eq!(outcome(keys.unwrap(&own, &EncryptionContext::default()).await), "key");
+    assert_eq!(outcome(keys.unwrap(&oldest, &EncryptionContext::default()).await), "key");
+    let told = outcome(keys.unwrap(&retired, &EncryptionContext::default()).await);
     assert!(told.starts_with(&format!("unusable: kms:Decrypt on {RETIRED}")), "{told}");
     // Without the stack's key nothing works.
     aws.disable_key(KEY, true);
-    let told = outcome(keys.unwrap(&oldest, &Context::default()).await);
+    let told = outcome(keys.unwrap(&oldest, &EncryptionContext::default()).await);
     assert!(told.starts_with(&format!("error: kms:Decrypt on {KEY}: DisabledException")), "{told}");
     assert!(matches!(keys.generate(&context("x")).await, Err(Error::Unavailable { .. })));
 }
@@ -138,13 +138,13 @@ async fn a_denied_call_names_action_and_key() {
     let keys = keys(&aws, &[]);
     let wrapped = aws.wrap(KEY, &[], &DATA_KEY);
     aws.fail("Decrypt", 1, Fault::Code("AccessDeniedException"));
-    let told = outcome(keys.unwrap(&wrapped, &Context::default()).await);
+    let told = outcome(keys.unwrap(&wrapped, &EncryptionContext::default()).await);
     assert!(told.starts_with(&format!("error: kms:Decrypt on {KEY}")), "{told}");
     aws.fail("GenerateDataKey", 1, Fault::Code("AccessDeniedException"));
-    let error = keys.generate(&Context::default()).await.unwrap_err();
+    let error = keys.generate(&EncryptionContext::default()).await.unwrap_err();
     assert!(error.is_denied_by_kms());
     aws.fail("ReEncrypt", 1, Fault::Code("AccessDeniedException"));
-    let error = keys.rewrap(&wrapped, &Context::default()).await.unwrap_err();
+    let error = keys.rewrap(&wrapped, &EncryptionContext::default()).await.unwrap_err();
     assert!(error.is_denied_by_kms());
 }
 
@@ -152,7 +152,9 @@ async fn a_denied_call_names_action_and_key() {
 async fn a_context_that_kms_does_not_accept_is_invalid() {
     let aws = aws();
     let keys = keys(&aws, &[]);
-    for (context, code) in [(context("x"), "Invalid"), (Context::default(), "Unavailable")] {
+    for (context, code) in
+        [(context("x"), "Invalid"), (EncryptionContext::default(), "Unavailable")]
+    {
         aws.fail("GenerateDataKey", 1, Fault::Code("ValidationException"));
         assert_eq!(keys.generate(&context).await.unwrap_err().code().name, code);
     }
@@ -184,16 +186,16 @@ async fn a_rewrap_begins_with_the_key_that_wrapped_the_data_key_before() {
     for (key, calls) in [(RETIRED, 1), (RETIRED, 1), (OLDEST, 3), (OLDEST, 1), (KEY, 2), (KEY, 1)] {
         let before = aws.calls("ReEncrypt");
         let wrapped = aws.wrap(key, &[], &DATA_KEY);
-        let rewrapped = keys.rewrap(&wrapped, &Context::default()).await.unwrap();
+        let rewrapped = keys.rewrap(&wrapped, &EncryptionContext::default()).await.unwrap();
         assert_eq!(rewrapped == Rewrapped::Current, key == KEY, "{key}");
         assert_eq!(aws.calls("ReEncrypt") - before, calls, "{key}");
     }
     aws.disable_key(RETIRED, true);
     let wrapped = aws.wrap(RETIRED, &[], &DATA_KEY);
-    let rewrapped = keys.rewrap(&wrapped, &Context::default()).await.unwrap();
+    let rewrapped = keys.rewrap(&wrapped, &EncryptionContext::default()).await.unwrap();
     assert_eq!(rewrapped, Rewrapped::Foreign);
     aws.disable_key(KEY, true);
-    assert!(keys.rewrap(&wrapped, &Context::default()).await.is_err());
+    assert!(keys.rewrap(&wrapped, &EncryptionContext::default()).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,9 +204,9 @@ async fn a_throttled_call_is_tried_four_times() {
     let keys = keys(&aws, &[]);
     let wrapped = aws.wrap(KEY, &[], &DATA_KEY);
     aws.fail("Decrypt", 3, Fault::Code("ThrottlingException"));
-    assert_eq!(outcome(keys.unwrap(&wrapped, &Context::default()).await), "key");
+    assert_eq!(outcome(keys.unwrap(&wrapped, &EncryptionContext::default()).await), "key");
     aws.fail("Decrypt", 4, Fault::Code("ThrottlingException"));
-    let error = keys.unwrap(&wrapped, &Context::default()).await.unwrap_err();
+    let error = keys.unwrap(&wrapped, &EncryptionContext::default()).await.unwrap_err();
     assert!(error.is_busy());
     assert_eq!(aws.calls("Decrypt"), 8);
 }
@@ -217,7 +219,7 @@ async fn within_a_rate_limit_each_try_waits_for_its_turn() {
     keys.rate_limit().set(10.0, Instant::now() + Duration::from_mins(1));
     let began = Instant::now();
     aws.fail("ReEncrypt", 5, Fault::Code("ThrottlingException"));
-    let rewrapped = keys.rewrap(&wrapped, &Context::default()).await.unwrap();
+    let rewrapped = keys.rewrap(&wrapped, &EncryptionContext::default()).await.unwrap();
     assert_eq!(rewrapped, Rewrapped::Current);
     assert_eq!(aws.calls("ReEncrypt"), 6);
     // The rate is halved each time: 250 ms and twice as many each time after.
@@ -225,10 +227,10 @@ async fn within_a_rate_limit_each_try_waits_for_its_turn() {
     assert!((Duration::from_secs(7)..Duration::from_secs(12)).contains(&waited), "{waited:?}");
     // An error that another try does not change is returned at once.
     aws.fail("ReEncrypt", 1, Fault::Code("AccessDeniedException"));
-    assert!(keys.rewrap(&wrapped, &Context::default()).await.is_err());
+    assert!(keys.rewrap(&wrapped, &EncryptionContext::default()).await.is_err());
     assert_eq!(aws.calls("ReEncrypt"), 7);
     aws.fail("ReEncrypt", usize::MAX, Fault::NoConnection);
-    let error = keys.rewrap(&wrapped, &Context::default()).await.unwrap_err();
+    let error = keys.rewrap(&wrapped, &EncryptionContext::default()).await.unwrap_err();
     assert!(error.is_busy());
     assert!(began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
 }

@@ -104,7 +104,7 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::context::Context;
+    use crate::encryption_context::EncryptionContext;
     use crate::keys::Keys;
     use crate::keys::Unwrapped;
     use crate::testing::http_client;
@@ -176,7 +176,7 @@ mod tests {
         let config = kms_config(&config).endpoint_url(endpoint).credentials_provider(credentials);
         let kms = aws_sdk_kms::Client::from_conf(config.build());
         let keys = Keys::new(kms, "arn".to_owned(), Vec::new(), Duration::ZERO);
-        let context = Context::default();
+        let context = EncryptionContext::default();
 
         busy.throttled.store(BUNDLE * 4, Ordering::SeqCst);
         let results = join_all((0..BUNDLE).map(|_| keys.unwrap(b"wrapped", &context))).await;

@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 
 use crate::aws_error::AwsError;
 use crate::error::Error;
-use crate::event::{FunctionError, Origin, Received, Reply};
 use crate::fields::Fields;
 use crate::name::Name;
 use crate::operations::missing_setting;
+use crate::request::{FunctionError, Origin, Reply, Request};
 
 use super::clients::sdk_config;
 use super::settings::Settings;
@@ -144,7 +144,7 @@ async fn handle<R: Relay>(
     let began = Instant::now();
     let (payload, context) = event.into_parts();
     let text = payload.get().to_owned();
-    let Received { origin, fields, .. } = Received::read(payload);
+    let Request { origin, fields, .. } = Request::read(payload);
     let parsed = fields.and_then(|mut fields| R::parse(&mut fields));
     let name = parsed.as_ref().ok().map(|(_, name)| name.clone());
     let (reply, code, detail) = match parsed {

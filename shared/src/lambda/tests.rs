@@ -263,7 +263,7 @@ async fn a_call_of_aws_that_never_ends_is_an_error_before_the_function_times_out
 
 #[tokio::test(start_paused = true)]
 async fn the_error_of_a_timeout_says_what_to_do_for_reads_and_for_writes() {
-    let never = std::future::pending::<Result<Answer, Error>>;
+    let never = std::future::pending::<Result<Response, Error>>;
     let deadline = SystemTime::now() + Duration::from_secs(29);
     let read = within(deadline, false, never()).await.err().unwrap();
     let write = within(deadline, true, never()).await.err().unwrap();

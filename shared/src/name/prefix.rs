@@ -23,7 +23,7 @@ pub struct Prefix(Name);
 
 /// The names that a [`Prefix`] covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach<'a> {
+pub enum Coverage<'a> {
     /// Every name.
     All,
     /// Every name that begins with this text.
@@ -58,12 +58,12 @@ impl Prefix {
 
     /// Returns the names that the prefix covers.
     #[must_use]
-    pub fn reach(&self) -> Reach<'_> {
+    pub fn reach(&self) -> Coverage<'_> {
         match self.as_str().strip_suffix('*') {
-            Some("") => Reach::All,
-            Some(characters) => Reach::Characters(characters),
-            None if self.as_str().ends_with('/') => Reach::Characters(self.as_str()),
-            None => Reach::Segments(self.as_str()),
+            Some("") => Coverage::All,
+            Some(characters) => Coverage::Characters(characters),
+            None if self.as_str().ends_with('/') => Coverage::Characters(self.as_str()),
+            None => Coverage::Segments(self.as_str()),
         }
     }
 
@@ -71,8 +71,8 @@ impl Prefix {
     #[must_use]
     pub fn literal(&self) -> &str {
         match self.reach() {
-            Reach::All => "",
-            Reach::Characters(text) | Reach::Segments(text) => text,
+            Coverage::All => "",
+            Coverage::Characters(text) | Coverage::Segments(text) => text,
         }
     }
 
@@ -81,8 +81,8 @@ impl Prefix {
     pub fn covers(&self, name: &Name) -> bool {
         let rest = name.as_str().strip_prefix(self.literal());
         rest.is_some_and(|rest| match self.reach() {
-            Reach::All | Reach::Characters(_) => true,
-            Reach::Segments(_) => rest.is_empty() || rest.starts_with(Self::SEPARATORS),
+            Coverage::All | Coverage::Characters(_) => true,
+            Coverage::Segments(_) => rest.is_empty() || rest.starts_with(Self::SEPARATORS),
         })
     }
 }

@@ -5,13 +5,13 @@ mod batch;
 mod forced;
 mod soft;
 
-use crate::chain::Caller;
+use crate::audit_chain::Caller;
 use crate::error::Error;
-use crate::event::Answer;
 use crate::fields::Fields;
-use crate::moment::Moment;
-use crate::name::{Label, Name};
+use crate::name::{Name, VersionKey};
+use crate::request::Response;
 use crate::store::scan::Stores;
+use crate::timestamp::Timestamp;
 
 use super::errors::{for_name, unless_reserved};
 use super::{Coffer, Operation};
@@ -25,7 +25,7 @@ pub struct Delete {
     /// The name of the secret.
     pub name: Name,
     /// The version; all of them if `None`.
-    pub version: Option<Label>,
+    pub version: Option<VersionKey>,
     /// Whether it can be restored.
     pub recovery: Recovery,
 }
@@ -52,10 +52,10 @@ pub struct Deleted {
     /// The name of the secret.
     pub name: Name,
     /// The versions, lowest first. Empty if the secret was deleted before and can be restored.
-    pub versions: Vec<Label>,
+    pub versions: Vec<VersionKey>,
     /// When they can no longer be restored; `None` for a forced delete.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub recoverable_until: Option<Moment>,
+    pub recoverable_until: Option<Timestamp>,
 }
 
 impl Operation for Delete {
@@ -112,20 +112,20 @@ impl Operation for Delete {
         deleted.map_err(|error| for_name(&self.name, error))
     }
 
-    fn respond(deleted: Deleted) -> Result<Answer, Error> {
-        Answer::json(&deleted)
+    fn respond(deleted: Deleted) -> Result<Response, Error> {
+        Response::json(&deleted)
     }
 }
 
 /// Sorts versions, and keeps each number once, whether its rows were padded or not.
-pub(super) fn each_number_once(versions: &mut Vec<Label>) {
+pub(super) fn each_number_once(versions: &mut Vec<VersionKey>) {
     versions.sort_by_cached_key(|label| label.padded().as_str().to_owned());
     versions.dedup_by_key(|label| label.padded());
 }
 
 /// Finds the form in which the requested version is stored: padded or, before 2016, not. A live
 /// version takes precedence over a deleted one.
-async fn stored_label(stores: Stores<'_>, delete: &Delete) -> Result<Option<Label>, Error> {
+async fn stored_label(stores: Stores<'_>, delete: &Delete) -> Result<Option<VersionKey>, Error> {
     let Some(label) = &delete.version else { return Ok(None) };
     let padded = label.padded();
     let name = &delete.name;

@@ -1,25 +1,25 @@
 //! Errors that several operations share.
 
-use crate::envelope::Refusal;
+use crate::envelope::OpenError;
 use crate::error::Error;
 use crate::name::Name;
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
+impl From<OpenError> for Error {
+    fn from(refusal: OpenError) -> Self {
         match refusal {
-            Refusal::Integrity => Self::Integrity,
-            Refusal::Malformed => Self::Malformed(
+            OpenError::Integrity => Self::Integrity,
+            OpenError::Malformed => Self::Malformed(
                 "The row of this version is not a secret: an attribute is missing or has a form \
                  that no credstash client writes. Restore the row, or put the secret again."
                     .into(),
             ),
-            Refusal::UnsupportedDigest => Self::Malformed(
+            OpenError::UnsupportedDigest => Self::Malformed(
                 "The digest of this version is not supported, so its integrity cannot be checked. \
                  Supported digests are MD5, SHA (SHA-1), SHA224, SHA256, SHA384, SHA512, RIPEMD \
                  and WHIRLPOOL. Put the secret again."
                     .into(),
             ),
-            Refusal::Ambiguous => Self::Malformed(
+            OpenError::Ambiguous => Self::Malformed(
                 "This version was written by credstash or by rucredstash, and both could read it, \
                  differently. Reseal the name in a run whose `dialects` name its client, or put \
                  the secret again."

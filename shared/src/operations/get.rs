@@ -6,13 +6,13 @@ mod one;
 mod open;
 mod snapshot;
 
-use crate::chain::Caller;
+use crate::audit_chain::Caller;
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::event::Answer;
 use crate::fields::Fields;
-use crate::name::{Label, Name, Prefix};
+use crate::name::{Name, Prefix, VersionKey};
 use crate::opened_secret::OpenedSecret;
+use crate::request::Response;
 use crate::secret::Secret;
 
 use super::{Coffer, Operation};
@@ -34,11 +34,11 @@ pub enum GetOutput {
     /// A version with its description.
     Secret(OpenedSecret),
     /// The bare value of a version.
-    Bare(Label, Secret),
+    Bare(VersionKey, Secret),
     /// A page of a bundle.
     Page(BundlePage),
     /// A bundle as one document.
-    Document(Answer),
+    Document(Response),
 }
 
 /// A page of a bundle.
@@ -86,14 +86,14 @@ impl Operation for Get {
         }
     }
 
-    fn respond(output: GetOutput) -> Result<Answer, Error> {
+    fn respond(output: GetOutput) -> Result<Response, Error> {
         match output {
             GetOutput::Secret(opened) => {
                 let version = opened.description.version.clone();
-                Ok(Answer::json(&opened)?.of_version(version))
+                Ok(Response::json(&opened)?.of_version(version))
             }
-            GetOutput::Bare(version, secret) => Ok(Answer::bare(secret).of_version(version)),
-            GetOutput::Page(page) => Answer::json(&page),
+            GetOutput::Bare(version, secret) => Ok(Response::bare(secret).of_version(version)),
+            GetOutput::Page(page) => Response::json(&page),
             GetOutput::Document(document) => Ok(document),
         }
     }

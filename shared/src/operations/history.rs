@@ -1,11 +1,11 @@
 //! The history of a secret: its events, and whether they are as they were written.
 
-use crate::chain::{Broken, Check, EVENT};
+use crate::audit_chain::{Broken, Check, EVENT};
 use crate::error::Error;
-use crate::moment::Moment;
-use crate::name::{Label, Name};
+use crate::name::{Name, VersionKey};
 use crate::row::{Attribute, Row};
 use crate::store::item::Key;
+use crate::timestamp::Timestamp;
 
 use super::Coffer;
 use super::errors::{for_name, invalid_next, not_found};
@@ -17,10 +17,10 @@ pub struct Event {
     operation: String,
     /// The version, if the event is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<Label>,
+    version: Option<VersionKey>,
     /// The versions, lowest first, if the event is about several.
     #[serde(skip_serializing_if = "Option::is_none")]
-    versions: Option<Vec<Label>>,
+    versions: Option<Vec<VersionKey>>,
     /// True for a forced delete.
     #[serde(skip_serializing_if = "Option::is_none")]
     force: Option<bool>,
@@ -57,7 +57,7 @@ impl Event {
         let optional = |name: &str| row.get(name).and_then(Attribute::text).map(str::to_owned);
         let text = |name: &str| optional(name).unwrap_or_default();
         let members = row.get("versions").and_then(Attribute::members);
-        let mut versions: Vec<_> = members.into_iter().flatten().map(Label::stored).collect();
+        let mut versions: Vec<_> = members.into_iter().flatten().map(VersionKey::stored).collect();
         versions.sort_by_key(|label| (label.number(), label.as_str().to_owned()));
         let several = versions.len() > 1;
         Self {
@@ -113,7 +113,7 @@ impl Coffer {
         Ok(HistoryPage { events: rows.iter().map(Event::of).collect(), next })
     }
 
-    /// Checks whether every event of a secret is as it was written: see [`crate::chain`], also for
+    /// Checks whether every event of a secret is as it was written: see [`crate::audit_chain`], also for
     /// what this cannot detect. An event that somebody with write access to the ledger appended
     /// together with a new chain head is not detected, because the hashes have no key.
     ///
@@ -131,7 +131,7 @@ impl Coffer {
         // The head's entry before and after: the events must reach the first one, and must not go
         // beyond the second one, whatever is put in between.
         let head = stores.ledger.head_entry(name).await?;
-        let mut check = Check::new(head.as_ref(), Moment::now());
+        let mut check = Check::new(head.as_ref(), Timestamp::now());
         let mut after = None;
         loop {
             let (rows, last) = stores.ledger.events(name, true, after, None).await?;

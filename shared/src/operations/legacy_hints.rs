@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::context::Context;
-use crate::digest;
+use crate::encryption_context::EncryptionContext;
 use crate::envelope::Dialect;
 use crate::error::Error;
 use crate::fields::Fields;
+use crate::hash;
 use crate::name::{Name, Prefix};
 use crate::row::{Attribute, Row, canonical};
 
@@ -27,7 +27,7 @@ pub struct LegacyHint {
     /// The names of the rows.
     pub scope: Scope,
     /// An encryption context that they may have been put with.
-    pub context: Option<Context>,
+    pub context: Option<EncryptionContext>,
     /// Their dialect, for rows whose form allows two.
     pub dialect: Option<Dialect>,
 }
@@ -69,15 +69,15 @@ impl LegacyHints {
     }
 
     /// Returns the narrowest context for a name.
-    pub(super) fn context(&self, name: &str) -> Option<&Context> {
+    pub(super) fn context(&self, name: &str) -> Option<&EncryptionContext> {
         self.about(name).find_map(|hint| hint.context.as_ref())
     }
 
     /// Returns the contexts that a row of this name may have been put with, the empty one last.
-    pub(super) fn contexts(&self, name: &str) -> Vec<Context> {
-        let mut contexts: Vec<Context> = Vec::new();
+    pub(super) fn contexts(&self, name: &str) -> Vec<EncryptionContext> {
+        let mut contexts: Vec<EncryptionContext> = Vec::new();
         let known = self.about(name).filter_map(|hint| hint.context.clone());
-        for context in known.chain([Context::default()]) {
+        for context in known.chain([EncryptionContext::default()]) {
             if !contexts.contains(&context) {
                 contexts.push(context);
             }
@@ -122,7 +122,7 @@ impl LegacyHints {
             Some(LegacyHint {
                 scope: Scope::of_text(row.get("of")?.text()?)?,
                 context: context
-                    .and_then(|pairs: &BTreeMap<_, _>| Context::new(pairs.clone()).ok()),
+                    .and_then(|pairs: &BTreeMap<_, _>| EncryptionContext::new(pairs.clone()).ok()),
                 dialect: dialect.and_then(|text| text.parse().ok()),
             })
         };
@@ -132,7 +132,7 @@ impl LegacyHints {
     /// Returns a hash that differs for different hints.
     pub(super) fn hash(&self) -> Vec<u8> {
         let rows = self.to_rows();
-        digest::of_parts(rows.iter().map(|row| canonical(row).unwrap_or_default())).to_vec()
+        hash::of_parts(rows.iter().map(|row| canonical(row).unwrap_or_default())).to_vec()
     }
 }
 
@@ -244,10 +244,10 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entries::MAX_FIELDS_OF_EACH;
+    use crate::json_fields::MAX_FIELDS_OF_EACH;
 
-    fn context(value: &str) -> Context {
-        Context::new(BTreeMap::from([("app".to_owned(), value.to_owned())])).unwrap()
+    fn context(value: &str) -> EncryptionContext {
+        EncryptionContext::new(BTreeMap::from([("app".to_owned(), value.to_owned())])).unwrap()
     }
 
     fn hints() -> LegacyHints {
@@ -267,7 +267,7 @@ mod tests {
         let tried = |name: &str| hints().contexts(name);
         let all = |values: &[&str]| {
             let known = values.iter().map(|value| context(value));
-            known.chain([Context::default()]).collect::<Vec<_>>()
+            known.chain([EncryptionContext::default()]).collect::<Vec<_>>()
         };
         assert_eq!(tried("dev/db"), all(&["db", "dev/db", "dev", "all"]));
         assert_eq!(tried("dev.x"), all(&["dev", "all"]));

@@ -3,13 +3,13 @@
 
 mod descriptions;
 
-use crate::chain::{Broken, Caller};
+use crate::audit_chain::{Broken, Caller};
 use crate::cursor::Cursor;
 use crate::description::Description;
 use crate::error::Error;
-use crate::event::Answer;
 use crate::fields::{DEFAULT_LIMIT, Fields};
 use crate::name::{Name, Prefix};
+use crate::request::Response;
 
 use super::history::{Event, Verified};
 use super::rotation::action::Action;
@@ -169,8 +169,8 @@ impl Operation for List {
         })
     }
 
-    fn respond(listed: Listed) -> Result<Answer, Error> {
-        Answer::json(&listed)
+    fn respond(listed: Listed) -> Result<Response, Error> {
+        Response::json(&listed)
     }
 }
 

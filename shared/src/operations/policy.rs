@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use crate::audit_chain::{Caller, ChainHead, EventKind, NameState, NewEvent, NewestVersion};
 use crate::backoff::Backoff;
-use crate::chain::{Caller, ChainHead, EventKind, NewEvent, Newest, State};
-use crate::context::Context;
+use crate::encryption_context::EncryptionContext;
 use crate::error::Error;
-use crate::event::Answer;
 use crate::fields::Fields;
-use crate::generate::{Rules, Shown};
-use crate::life::{Top, state_after_put};
-use crate::moment::Moment;
+use crate::generate::{GenerateRules, Shown};
+use crate::life::{HighestVersion, state_after_put};
 use crate::name::Name;
+use crate::request::Response;
 use crate::schedule::Schedule;
 use crate::store::policies::{self, Replaces};
 use crate::store::transaction::{Committed, Transaction};
+use crate::timestamp::Timestamp;
 
 use super::errors::not_found;
 use super::name_state::{self, life_continues};
@@ -72,7 +72,7 @@ impl Operation for Policy {
     /// # Errors
     /// [`Error::NotFound`] if there is no policy or, for a put, no version; [`Error::Expired`] if
     /// the newest version has expired; [`Error::Malformed`] for a policy that cannot be read;
-    /// [`Error::Unreadable`]; [`Error::Unavailable`].
+    /// [`Error::UnreadableChain`]; [`Error::Unavailable`].
     async fn apply(self, coffer: &Coffer, caller: &Caller) -> Result<PolicyOutput, Error> {
         match self {
             Self::Put(policy) => {
@@ -90,10 +90,10 @@ impl Operation for Policy {
         }
     }
 
-    fn respond(output: PolicyOutput) -> Result<Answer, Error> {
+    fn respond(output: PolicyOutput) -> Result<Response, Error> {
         match output {
-            PolicyOutput::Policy(policy) => Answer::json(&PolicyResponse::of(&policy)),
-            PolicyOutput::Canceled(name) => Answer::json(&BTreeMap::from([("name", name)])),
+            PolicyOutput::Policy(policy) => Response::json(&PolicyResponse::of(&policy)),
+            PolicyOutput::Canceled(name) => Response::json(&BTreeMap::from([("name", name)])),
         }
     }
 }
@@ -113,7 +113,7 @@ fn parse_policy(fields: &mut Fields) -> Result<RotationPolicy, Error> {
     };
     let rules = match fields.rules()? {
         Some(rules) => rules,
-        None => Rules::plain()?,
+        None => GenerateRules::plain()?,
     };
     let context = fields.optional_context("context")?;
     RotationPolicy::new(name, schedule, rules, context)
@@ -130,9 +130,9 @@ struct PolicyResponse<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<&'a BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_rotation_at: Option<Moment>,
+    next_rotation_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_rotated_at: Option<Moment>,
+    last_rotated_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     suspended: bool,
 }
@@ -144,7 +144,7 @@ impl<'a> PolicyResponse<'a> {
             schedule: policy.schedule.as_str(),
             timezone: policy.schedule.zone(),
             generate: policy.rules.shown(),
-            context: policy.context.as_ref().map(Context::pairs),
+            context: policy.context.as_ref().map(EncryptionContext::pairs),
             next_rotation_at: policy.due.filter(|_| !policy.suspended),
             last_rotated_at: policy.renewed_at,
             suspended: policy.suspended,
@@ -170,7 +170,7 @@ impl Coffer {
                 name_state::read(stores, &requested.name)
             )?;
             let Some(top) = top else { return Err(not_found()) };
-            if top.has_expired(Moment::now()) {
+            if top.has_expired(Timestamp::now()) {
                 return Err(Error::Expired);
             }
             let continues = life_continues(stores, &requested.name, &head, Some(&top)).await?;
@@ -219,9 +219,9 @@ impl Coffer {
                 tokio::try_join!(ledger.policy(name.as_str()), ledger.chain_head(name))?;
             let entry = entry.filter(|row| !policies::is_canceled(row)).ok_or_else(no_policy)?;
             let mut transaction = Transaction::default();
-            let row = policies::canceled(name.as_str(), head.sequence + 1, Moment::now());
+            let row = policies::canceled(name.as_str(), head.sequence + 1, Timestamp::now());
             ledger.put_policy(&mut transaction, row, Replaces::read(Some(&entry)));
-            let event = event(EventKind::Cancel, head.state, Newest::Kept);
+            let event = event(EventKind::Cancel, head.state, NewestVersion::Unchanged);
             match self.record(transaction, name, &head, &event, caller).await? {
                 Committed::Done => return Ok(()),
                 Committed::Refused(_) | Committed::Conflict => backoff.wait().await?,
@@ -233,11 +233,11 @@ impl Coffer {
 /// Returns the life that a new policy belongs to, and what its event records. If another client has
 /// put the name again, this event is the first to record it. A life without a number gets one, so
 /// that the policy can belong to it.
-fn life_of(head: &ChainHead, top: Top, continues: bool) -> (u64, Newest) {
+fn life_of(head: &ChainHead, top: HighestVersion, continues: bool) -> (u64, NewestVersion) {
     if continues && !head.is_unnumbered() {
-        (head.life, Newest::Is(top.identity))
+        (head.life, NewestVersion::Is(top.identity))
     } else {
-        (head.sequence + 1, Newest::Begins(top.identity))
+        (head.sequence + 1, NewestVersion::BeginsLife(top.identity))
     }
 }
 
@@ -246,6 +246,6 @@ fn unchanged(known: &RotationPolicy, requested: RotationPolicy) -> RotationPolic
     RotationPolicy { due, renewed_at, sequence, ..requested }
 }
 
-fn event(kind: EventKind, state: State, newest: Newest) -> NewEvent {
+fn event(kind: EventKind, state: NameState, newest: NewestVersion) -> NewEvent {
     NewEvent { kind, versions: Vec::new(), forced: false, state, recoverable_until: None, newest }
 }

@@ -6,11 +6,11 @@ mod new_version;
 mod placement;
 pub(super) mod write;
 
-use crate::chain::Caller;
+use crate::audit_chain::Caller;
 use crate::error::Error;
-use crate::event::Answer;
 use crate::fields::Fields;
-use crate::name::{Label, Name, Prefix, Version};
+use crate::name::{Name, Prefix, Version, VersionKey};
+use crate::request::Response;
 use crate::store::tokens::Token;
 
 use super::{Coffer, Operation};
@@ -77,7 +77,7 @@ impl Operation for Put {
     /// # Errors
     /// [`Error::Exists`] if a requested version exists, no version can follow the highest one, or
     /// the token belongs to another request; [`Error::TooLarge`]; [`Error::Invalid`], also for
-    /// rules that allow too few values; [`Error::Unavailable`]; [`Error::Unreadable`].
+    /// rules that allow too few values; [`Error::Unavailable`]; [`Error::UnreadableChain`].
     async fn apply(self, coffer: &Coffer, caller: &Caller) -> Result<PutOutput, Error> {
         let Self { versions, prefix, token } = self;
         let mut secrets = coffer.write_versions(versions, token, None, caller).await?;
@@ -90,10 +90,10 @@ impl Operation for Put {
         })
     }
 
-    fn respond(output: PutOutput) -> Result<Answer, Error> {
-        let answer = Answer::json(&output)?;
+    fn respond(output: PutOutput) -> Result<Response, Error> {
+        let answer = Response::json(&output)?;
         Ok(match output {
-            PutOutput::One(stored) => answer.of_version(Label::from(stored.version)),
+            PutOutput::One(stored) => answer.of_version(VersionKey::from(stored.version)),
             PutOutput::Several { .. } => answer,
         })
     }

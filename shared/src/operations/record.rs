@@ -1,6 +1,6 @@
 //! The recording of a change: its writes and its event in one transaction.
 
-use crate::chain::{Caller, ChainHead, NewEvent};
+use crate::audit_chain::{Caller, ChainHead, NewEvent};
 use crate::error::Error;
 use crate::name::Name;
 use crate::store::transaction::{Committed, Transaction};

@@ -2,15 +2,15 @@
 
 use futures_util::stream::{StreamExt, iter};
 
-use crate::chain::Caller;
+use crate::audit_chain::Caller;
 use crate::description::Description;
 use crate::error::Error;
-use crate::event::Answer;
 use crate::fields::Fields;
-use crate::moment::Moment;
-use crate::name::{Label, Name};
+use crate::name::{Name, VersionKey};
+use crate::request::Response;
 use crate::row::Row;
 use crate::store::item::Key;
+use crate::timestamp::Timestamp;
 
 use super::errors::unless_reserved;
 use super::{Coffer, DAY_SECONDS, Operation};
@@ -53,7 +53,7 @@ impl Operation for Remind {
     /// [`Error::Unavailable`].
     async fn apply(self, coffer: &Coffer, _: &Caller) -> Result<Reminded, Error> {
         let stores = coffer.stores()?;
-        let now = Moment::now();
+        let now = Timestamp::now();
         let until = now.after(u64::from(coffer.options.notice_days) * DAY_SECONDS).unwrap_or(now);
         let mut notices = 0;
         let mut after: Option<Key> = None;
@@ -77,13 +77,13 @@ impl Operation for Remind {
         }
     }
 
-    fn respond(reminded: Reminded) -> Result<Answer, Error> {
-        Answer::json(&reminded)
+    fn respond(reminded: Reminded) -> Result<Response, Error> {
+        Response::json(&reminded)
     }
 }
 
 /// Returns what a notice says. There is none for a reserved name: the role may not write there.
-fn due(row: &Row) -> Option<(String, Label, Moment)> {
+fn due(row: &Row) -> Option<(String, VersionKey, Timestamp)> {
     let Description { name, version, expires_at, .. } = Description::of(row).ok()?;
     let reserved = Name::of_any_client(&name).is_ok_and(|name| unless_reserved(&name).is_err());
     (!reserved).then_some((name, version, expires_at?))

@@ -2,17 +2,17 @@
 
 mod candidates;
 
+use crate::audit_chain::{Caller, ChainHead, EventKind, NameState, NewEvent};
 use crate::backoff::Backoff;
-use crate::chain::{Caller, ChainHead, EventKind, NewEvent, State};
 use crate::error::Error;
-use crate::event::Answer;
 use crate::fields::Fields;
-use crate::life::{Top, after_restore, life_of_deleted};
-use crate::moment::Moment;
-use crate::name::{Label, Name};
+use crate::life::{HighestVersion, after_restore, life_of_deleted};
+use crate::name::{Name, VersionKey};
+use crate::request::Response;
 use crate::store::deleted::DeletedVersion;
 use crate::store::scan::Stores;
 use crate::store::transaction::{Committed, Transaction, WriteLabel};
+use crate::timestamp::Timestamp;
 
 use super::delete::each_number_once;
 use super::errors::{for_name, unless_reserved};
@@ -25,9 +25,9 @@ pub struct Restore {
     /// The name of the secret.
     pub name: Name,
     /// The version; all that can be restored if `None`.
-    pub version: Option<Label>,
+    pub version: Option<VersionKey>,
     /// Restores only what was deleted at this time or before.
-    pub deleted_before: Option<Moment>,
+    pub deleted_before: Option<Timestamp>,
     /// Restores the form of the version before a reseal, which a wrong hint may have damaged.
     /// Requires `version`.
     pub before_reseal: bool,
@@ -39,7 +39,7 @@ pub struct Restored {
     /// The name of the secret.
     pub name: Name,
     /// The versions, lowest first.
-    pub versions: Vec<Label>,
+    pub versions: Vec<VersionKey>,
 }
 
 impl Operation for Restore {
@@ -85,8 +85,8 @@ impl Operation for Restore {
         restored.map_err(|error| for_name(&self.name, error))
     }
 
-    fn respond(restored: Restored) -> Result<Answer, Error> {
-        Answer::json(&restored)
+    fn respond(restored: Restored) -> Result<Response, Error> {
+        Response::json(&restored)
     }
 }
 
@@ -94,12 +94,12 @@ impl Operation for Restore {
 #[derive(Default)]
 struct Outcome {
     /// The versions that are restored.
-    versions: Vec<Label>,
+    versions: Vec<VersionKey>,
     /// The same versions as they were stored in the ledger.
-    restored: Vec<Label>,
+    restored: Vec<VersionKey>,
     /// The versions whose number is taken, by a later put or by another row of the number, as they
     /// are stored in the ledger.
-    taken: Vec<Label>,
+    taken: Vec<VersionKey>,
     /// Whether a version would have become current in place of a higher number.
     hidden: bool,
 }
@@ -159,9 +159,9 @@ impl Coffer {
 impl Outcome {
     /// Adds the versions whose number is taken while their entry is still in the ledger: no other
     /// restore has moved them. Returns whether there was one.
-    fn add_taken(&mut self, stored: Vec<Label>, failed: &[WriteLabel]) -> bool {
+    fn add_taken(&mut self, stored: Vec<VersionKey>, failed: &[WriteLabel]) -> bool {
         let before = self.taken.len();
-        let taken = |(index, label): (usize, Label)| {
+        let taken = |(index, label): (usize, VersionKey)| {
             let has = |label| failed.contains(&label);
             let stays = has(WriteLabel::Version(index)) && !has(WriteLabel::Removal(index));
             stays.then_some(label)
@@ -194,7 +194,7 @@ fn moves(stores: Stores<'_>, deleted: &[DeletedVersion]) -> Transaction {
     transaction
 }
 
-fn event(head: &ChainHead, deleted: Vec<DeletedVersion>, top: Option<&Top>) -> NewEvent {
+fn event(head: &ChainHead, deleted: Vec<DeletedVersion>, top: Option<&HighestVersion>) -> NewEvent {
     let highest = deleted.first().and_then(|highest| {
         Some((highest.identity()?, life_of_deleted(head, highest.life, highest.sequence)))
     });
@@ -212,12 +212,16 @@ fn event(head: &ChainHead, deleted: Vec<DeletedVersion>, top: Option<&Top>) -> N
 
 /// Whether the name was put again since one of these versions was deleted, by Coffer or by another
 /// client, of which the ledger knows nothing.
-fn was_put_again(head: &ChainHead, deleted: &[DeletedVersion], top: Option<&Top>) -> bool {
+fn was_put_again(
+    head: &ChainHead,
+    deleted: &[DeletedVersion],
+    top: Option<&HighestVersion>,
+) -> bool {
     let earlier = |version: &DeletedVersion| {
         life_of_deleted(head, version.life, version.sequence) != Some(head.life)
     };
     top.is_some()
-        && (head.state == State::Deleted || head.is_unnumbered() || deleted.iter().any(earlier))
+        && (head.state == NameState::Deleted || head.is_unnumbered() || deleted.iter().any(earlier))
 }
 
 fn nothing_to_restore() -> Error {

@@ -1,15 +1,15 @@
 //! The rotation policy of a name: when it gets a new value, and which values.
 
-use crate::chain::{ChainHead, State};
-use crate::context::Context;
+use crate::audit_chain::{ChainHead, NameState};
+use crate::encryption_context::EncryptionContext;
 use crate::error::Error;
-use crate::generate::Rules;
-use crate::moment::Moment;
+use crate::generate::GenerateRules;
 use crate::name::Name;
 use crate::row::{Attribute, Row};
 use crate::schedule::Schedule;
 use crate::store::ledger::Ledger;
 use crate::store::policies;
+use crate::timestamp::Timestamp;
 
 /// The rotation policy of a name.
 #[derive(Debug)]
@@ -19,13 +19,13 @@ pub struct RotationPolicy {
     /// When it is due.
     pub schedule: Schedule,
     /// The rules for its values.
-    pub rules: Rules,
+    pub rules: GenerateRules,
     /// The encryption context of new versions; that of the version before if `None`.
-    pub context: Option<Context>,
+    pub context: Option<EncryptionContext>,
     /// When it is due next; never if `None`.
-    pub due: Option<Moment>,
+    pub due: Option<Timestamp>,
     /// When it was last renewed.
-    pub renewed_at: Option<Moment>,
+    pub renewed_at: Option<Timestamp>,
     /// Whether it belongs to an earlier life of the name. It renews nothing then.
     pub suspended: bool,
     /// The life of the name that it belongs to; `None` if it is older than this attribute.
@@ -43,11 +43,11 @@ impl RotationPolicy {
     pub fn new(
         name: Name,
         schedule: Schedule,
-        rules: Rules,
-        context: Option<Context>,
+        rules: GenerateRules,
+        context: Option<EncryptionContext>,
     ) -> Result<Self, Error> {
         rules.check_policy()?;
-        let due = schedule.after(Moment::now());
+        let due = schedule.after(Timestamp::now());
         Ok(Self {
             name,
             schedule,
@@ -65,13 +65,13 @@ impl RotationPolicy {
     /// accepted.
     pub(super) fn of(row: &Row) -> Option<Self> {
         let text = |name: &str| row.get(name).and_then(Attribute::text);
-        let moment = |name: &str| row.get(name)?.integer().and_then(Moment::from_unix);
+        let moment = |name: &str| row.get(name)?.integer().and_then(Timestamp::from_unix_seconds);
         let context = row.get("context").and_then(Attribute::map).cloned();
         Some(Self {
             name: Name::of_any_client(policies::name_of(text("entry")?)?).ok()?,
             schedule: Schedule::stored(text("schedule")?, text("timezone"))?,
-            rules: Rules::of_row(row)?,
-            context: context.map(Context::new).transpose().ok()?,
+            rules: GenerateRules::of_row(row)?,
+            context: context.map(EncryptionContext::new).transpose().ok()?,
             due: moment("due"),
             renewed_at: moment("renewed_at"),
             suspended: false,
@@ -101,7 +101,7 @@ impl RotationPolicy {
     pub(super) fn belongs_to(&self, head: &ChainHead) -> bool {
         match self.life {
             Some(life) => life == head.life,
-            None => head.life == 0 && head.state != State::Anew,
+            None => head.life == 0 && head.state != NameState::PutAgain,
         }
     }
 
@@ -125,7 +125,7 @@ impl RotationPolicy {
 
     /// Returns the entry after a renewal by the event `sequence`. It is due at the next time of its
     /// schedule, however many times were missed.
-    pub(super) fn renewed(&self, sequence: u64, now: Moment) -> Row {
+    pub(super) fn renewed(&self, sequence: u64, now: Timestamp) -> Row {
         let mut row = self.to_row();
         row.remove("due");
         row.extend(self.schedule.after(now).map(|due| ("due".to_owned(), seconds(due))));
@@ -150,18 +150,18 @@ pub(super) fn no_policy() -> Error {
     )
 }
 
-fn seconds(moment: Moment) -> Attribute {
+fn seconds(moment: Timestamp) -> Attribute {
     Attribute::Number(moment.unix().to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::Class;
+    use crate::generate::CharacterClass;
     use crate::template::Template;
 
     fn policy() -> RotationPolicy {
-        let rules = Rules::new(20, &[Class::Numbers], "", false).unwrap();
+        let rules = GenerateRules::new(20, &[CharacterClass::Numbers], "", false).unwrap();
         let template = Template::new("{}".to_owned(), "password".to_owned()).unwrap();
         let schedule = Schedule::new("cron(0 3 * * ? *)", Some("Europe/Paris")).unwrap();
         let name = "n".parse().unwrap();
@@ -174,14 +174,14 @@ mod tests {
         let read = RotationPolicy::of(&written.to_row()).unwrap();
         assert!(read.requests_the_same(&written));
         assert_eq!((read.life, read.sequence, read.due), (Some(7), 9, written.due));
-        let renewed = RotationPolicy::of(&written.renewed(10, Moment::now())).unwrap();
+        let renewed = RotationPolicy::of(&written.renewed(10, Timestamp::now())).unwrap();
         assert_eq!((renewed.life, renewed.sequence), (Some(7), 10));
         assert_eq!(RotationPolicy::of(&policy().to_row()).unwrap().life, None);
     }
 
     #[test]
     fn a_policy_with_few_values_is_read_but_not_put() {
-        let weak = || Rules::new(19, &[Class::Numbers], "", false).unwrap();
+        let weak = || GenerateRules::new(19, &[CharacterClass::Numbers], "", false).unwrap();
         let RotationPolicy { name, schedule, .. } = policy();
         assert!(RotationPolicy::new(name, schedule, weak(), None).is_err());
         let stored = RotationPolicy { rules: weak(), ..policy() };
@@ -215,13 +215,13 @@ mod tests {
             RotationPolicy { life, ..policy() }.belongs_to(head)
         };
         let head = |life, state| ChainHead::standing(state, life, None);
-        assert!(of(Some(3), &head(3, State::Live)));
-        assert!(of(Some(3), &head(3, State::Anew)));
-        assert!(!of(Some(3), &head(5, State::Anew)));
-        assert!(of(Some(0), &head(0, State::Anew)), "it was put after the name");
+        assert!(of(Some(3), &head(3, NameState::Live)));
+        assert!(of(Some(3), &head(3, NameState::PutAgain)));
+        assert!(!of(Some(3), &head(5, NameState::PutAgain)));
+        assert!(of(Some(0), &head(0, NameState::PutAgain)), "it was put after the name");
         // A policy without the attribute.
-        assert!(of(None, &head(0, State::Live)));
-        assert!(!of(None, &head(0, State::Anew)));
-        assert!(!of(None, &head(1, State::Live)));
+        assert!(of(None, &head(0, NameState::Live)));
+        assert!(!of(None, &head(0, NameState::PutAgain)));
+        assert!(!of(None, &head(1, NameState::Live)));
     }
 }

@@ -1,7 +1,7 @@
 //! The identity of a row, by which the audit chain recognizes the newest version.
 
 use super::{Attribute, Row};
-use crate::digest;
+use crate::hash;
 
 /// The identity of a row, as `VERSION#HASH`. Re-encrypting the data key, deleting and restoring do
 /// not change it.
@@ -9,9 +9,9 @@ use crate::digest;
 /// HASH is the first 16 hexadecimal digits of SHA-256 over the version and the text of the MAC in
 /// lower case, each after its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity(String);
+pub struct RowIdentity(String);
 
-impl Identity {
+impl RowIdentity {
     /// Computes the identity of a row. `None` if it has no version, which no table allows.
     #[must_use]
     pub fn of(row: &Row) -> Option<Self> {
@@ -21,7 +21,7 @@ impl Identity {
             Some(Attribute::Bytes(bytes)) => bytes,
             _ => &[],
         };
-        let hash = digest::of_parts([version.as_bytes(), &mac.to_ascii_lowercase()]);
+        let hash = hash::of_parts([version.as_bytes(), &mac.to_ascii_lowercase()]);
         let hash = hex::encode(hash.get(..8).unwrap_or_default());
         Some(Self(format!("{version}#{hash}")))
     }
@@ -62,18 +62,18 @@ mod tests {
 
     #[test]
     fn the_spelling_of_a_mac_does_not_change_an_identity() {
-        let one = Identity::of(&row("1", mac("ab12"))).unwrap();
+        let one = RowIdentity::of(&row("1", mac("ab12"))).unwrap();
         assert_eq!(one.version(), "1");
         assert_eq!(one.as_str().len(), "1#".len() + 16);
         let bytes = Attribute::Bytes(b"ab12".to_vec());
         for same in [mac("AB12"), bytes] {
-            assert_eq!(Identity::of(&row("1", same)), Some(one.clone()));
+            assert_eq!(RowIdentity::of(&row("1", same)), Some(one.clone()));
         }
         for other in [row("2", mac("ab12")), row("1", mac("ab13")), row("1", Attribute::Foreign)] {
-            assert_ne!(Identity::of(&other), Some(one.clone()));
+            assert_ne!(RowIdentity::of(&other), Some(one.clone()));
         }
-        assert_eq!(Identity::of(&Row::new()), None);
-        let odd = Identity::of(&row("a#b", mac("ab12"))).unwrap();
-        assert_eq!(Identity::stored(odd.as_str()).version(), "a#b");
+        assert_eq!(RowIdentity::of(&Row::new()), None);
+        let odd = RowIdentity::of(&row("a#b", mac("ab12"))).unwrap();
+        assert_eq!(RowIdentity::stored(odd.as_str()).version(), "a#b");
     }
 }

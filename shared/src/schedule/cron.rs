@@ -2,10 +2,9 @@
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
-use jiff::Timestamp;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-use crate::moment::Moment;
+use crate::timestamp::Timestamp;
 
 /// Parses the six fields of a cron expression of AWS; `None` if they are invalid.
 ///
@@ -51,8 +50,8 @@ pub(super) fn parse(text: &str) -> Option<Cron> {
 ///
 /// The search uses local times, and this function applies the time zone: when clocks are set back,
 /// the `croner` crate does not do what AWS does.
-pub(super) fn next(cron: &Cron, zone: &TimeZone, moment: Moment) -> Option<Moment> {
-    let after = Timestamp::from_second(moment.unix()).ok()?;
+pub(super) fn next(cron: &Cron, zone: &TimeZone, moment: Timestamp) -> Option<Timestamp> {
+    let after = jiff::Timestamp::from_second(moment.unix()).ok()?;
     let mut wall = zone.to_datetime(after);
     loop {
         wall = match cron.find_next_occurrence(&wall, false) {
@@ -65,7 +64,7 @@ pub(super) fn next(cron: &Cron, zone: &TimeZone, moment: Moment) -> Option<Momen
         }
         let time = there.earlier().ok()?;
         if time > after {
-            return Moment::from_unix(time.as_second());
+            return Timestamp::from_unix_seconds(time.as_second());
         }
     }
 }
@@ -165,7 +164,7 @@ mod tests {
                     assert!(next > minute);
                     let mut between = minute.after(60).unwrap();
                     while between < next {
-                        let time = Timestamp::from_second(between.unix()).unwrap();
+                        let time = jiff::Timestamp::from_second(between.unix()).unwrap();
                         let wall = zone.to_datetime(time);
                         let first = zone.to_ambiguous_timestamp(wall).earlier().unwrap();
                         assert!(first != time || !cron.is_time_matching(&wall).unwrap());

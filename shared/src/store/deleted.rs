@@ -5,9 +5,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::life::Identity;
-use crate::moment::Moment;
-use crate::name::{Label, Name};
+use crate::life::RowIdentity;
+use crate::name::{Name, VersionKey};
+use crate::timestamp::Timestamp;
 
 use super::condition::{Condition, Projection};
 use super::item::{Item, KeySchema, identity_of};
@@ -23,16 +23,16 @@ pub(super) const BEFORE_RESEAL: &str = "before_reseal";
 #[derive(Debug)]
 pub struct DeletedVersion {
     /// Its version, as it is restored.
-    pub label: Label,
+    pub label: VersionKey,
     /// Its version as it is stored in the ledger.
-    pub stored: Label,
+    pub stored: VersionKey,
     /// When it was deleted, to the second, if that is known.
-    pub deleted_at: Option<Moment>,
+    pub deleted_at: Option<Timestamp>,
     /// The number of the event that records the delete. The later of two deletes has the higher
     /// number.
     pub sequence: u64,
     /// When it can no longer be restored.
-    pub until: Moment,
+    pub until: Timestamp,
     /// The life of the name that it belongs to, if that was recorded.
     pub life: Option<u64>,
     /// Whether this is the form of a version before a reseal. It is restored only on request.
@@ -43,10 +43,10 @@ pub struct DeletedVersion {
 impl DeletedVersion {
     fn of(item: Item) -> Option<Self> {
         let row = item.get("row")?.as_m().ok()?;
-        let label = Label::stored(row.get("version")?.as_s().ok()?);
+        let label = VersionKey::stored(row.get("version")?.as_s().ok()?);
         let number = |name: &str| item.get(name)?.as_n().ok()?.parse::<i64>().ok();
-        let until = number("ttl").and_then(Moment::from_unix)?;
-        let deleted_at = number("deleted_at").and_then(Moment::from_unix);
+        let until = number("ttl").and_then(Timestamp::from_unix_seconds)?;
+        let deleted_at = number("deleted_at").and_then(Timestamp::from_unix_seconds);
         let sequence = number("sequence").and_then(|number| number.try_into().ok()).unwrap_or(0);
         let before_reseal = item.get(BEFORE_RESEAL).is_some_and(|flag| flag.as_bool() == Ok(&true));
         let life = number("life").and_then(|number| number.try_into().ok());
@@ -55,7 +55,7 @@ impl DeletedVersion {
     }
 
     /// Returns the identity of the row.
-    pub(crate) fn identity(&self) -> Option<Identity> {
+    pub(crate) fn identity(&self) -> Option<RowIdentity> {
         identity_of(self.item.get("row")?.as_m().ok()?)
     }
 
@@ -88,7 +88,7 @@ impl DeletedVersion {
 /// Creates the entry of a deleted version: a live row of this `life` of its name, deleted by the
 /// event `sequence` and restorable until `until`. A hash of the content separates two rows of one
 /// version, of which the first was deleted before the second was put.
-pub(crate) fn deleted_entry(row: &Item, sequence: u64, life: u64, until: Moment) -> Item {
+pub(crate) fn deleted_entry(row: &Item, sequence: u64, life: u64, until: Timestamp) -> Item {
     let mut inner = row.clone();
     let name = inner.remove("name");
     let text = |name: &str| row.get(name).and_then(|value| value.as_s().ok());
@@ -106,7 +106,7 @@ pub(crate) fn deleted_entry(row: &Item, sequence: u64, life: u64, until: Moment)
     let mut item = Item::from([
         ("entry".to_owned(), AttributeValue::S(format!("{DELETED}{version}#{mark}"))),
         ("sequence".to_owned(), AttributeValue::N(sequence.to_string())),
-        ("deleted_at".to_owned(), AttributeValue::N(Moment::now().unix().to_string())),
+        ("deleted_at".to_owned(), AttributeValue::N(Timestamp::now().unix().to_string())),
         ("life".to_owned(), AttributeValue::N(life.to_string())),
         ("ttl".to_owned(), AttributeValue::N(until.unix().to_string())),
         ("row".to_owned(), AttributeValue::M(inner)),
@@ -118,7 +118,12 @@ pub(crate) fn deleted_entry(row: &Item, sequence: u64, life: u64, until: Moment)
 /// Creates the entry that keeps a row until `until` as it was before the event `sequence` resealed
 /// it as version `label`. Its sort key is next to the one that the version would have if it were
 /// deleted.
-pub(crate) fn before_reseal_entry(row: &Item, label: &Label, sequence: u64, until: Moment) -> Item {
+pub(crate) fn before_reseal_entry(
+    row: &Item,
+    label: &VersionKey,
+    sequence: u64,
+    until: Timestamp,
+) -> Item {
     let mut item = deleted_entry(row, sequence, 0, until);
     // The ledger may not know the life of the earlier form.
     item.remove("life");
@@ -140,7 +145,7 @@ impl Ledger {
     pub async fn deleted_versions(
         &self,
         name: &Name,
-        label: Option<&Label>,
+        label: Option<&VersionKey>,
         after: Option<String>,
     ) -> Result<(Vec<DeletedVersion>, Option<String>), Error> {
         let (first, last) = match label {

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Select};
 
 use crate::aws_error::AwsError;
 use crate::error::Error;
-use crate::life::Identity;
+use crate::life::RowIdentity;
 use crate::row::{Attribute, Row};
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -97,9 +97,9 @@ pub(super) async fn send_scan(
 }
 
 /// Returns the identity of an item without copying its value.
-pub(super) fn identity_of(item: &Item) -> Option<Identity> {
+pub(super) fn identity_of(item: &Item) -> Option<RowIdentity> {
     let part = |name: &str| item.get(name).map(|value| (name.to_owned(), value.clone()));
-    Identity::of(&row_of(["version", "hmac"].into_iter().filter_map(part).collect()))
+    RowIdentity::of(&row_of(["version", "hmac"].into_iter().filter_map(part).collect()))
 }
 
 pub(super) fn item_of(row: Row) -> Item {

@@ -2,7 +2,7 @@
 //!
 //! | `entry` | `name` | what |
 //! |---|---|---|
-//! | `event#…` | the secret's | an event of its history: [`crate::chain`] |
+//! | `event#…` | the secret's | an event of its history: [`crate::audit_chain`] |
 //! | `head` | the secret's | the chain head of its history |
 //! | `deleted#VERSION#MARK` | the secret's | a deleted version that can be restored, or its form before a reseal: [`super::deleted`] |
 //! | `notice#VERSION#SECONDS` | the secret's | the notice that the version expires |
@@ -17,11 +17,11 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use sha2::{Digest, Sha256};
 
-use crate::chain::{ChainHead, EVENT, EventKind, HEAD};
+use crate::audit_chain::{ChainHead, EVENT, EventKind, HEAD};
 use crate::error::Error;
-use crate::moment::Moment;
-use crate::name::{Label, Name};
+use crate::name::{Name, VersionKey};
 use crate::row::{Attribute, Row};
+use crate::timestamp::Timestamp;
 
 use super::condition::Condition;
 use super::item::{Item, Key, KeySchema, item_of, only, row_of, send_query, send_scan};
@@ -99,13 +99,13 @@ impl Ledger {
     /// event or from the head's entry, whichever is newer.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]; [`Error::Unreadable`].
+    /// [`Error::Unavailable`]; [`Error::UnreadableChain`].
     pub async fn chain_head(&self, name: &Name) -> Result<ChainHead, Error> {
         // Nothing sorts between the newest event and the head's entry.
         let query = self.entries(name.as_str(), EVENT, HEAD).scan_index_forward(false).limit(2);
         let items = self.send(only(CHAIN, query)).await?.0;
         let rows: Vec<_> = items.into_iter().map(row_of).collect();
-        ChainHead::of(&rows).ok_or(Error::Unreadable)
+        ChainHead::of(&rows).ok_or(Error::UnreadableChain)
     }
 
     /// Returns the entry of a name's chain head, strongly consistent.
@@ -148,7 +148,7 @@ impl Ledger {
     pub async fn events_since(
         &self,
         kinds: &[EventKind],
-        since: Moment,
+        since: Timestamp,
         part: Part,
         after: Option<Key>,
         limit: i32,
@@ -209,8 +209,8 @@ impl Ledger {
     pub async fn put_notice(
         &self,
         name: &str,
-        label: &Label,
-        expires_at: Moment,
+        label: &VersionKey,
+        expires_at: Timestamp,
     ) -> Result<bool, Error> {
         let mut transaction = Transaction::default();
         let item = item_of(notice(name, label, expires_at));
@@ -253,7 +253,7 @@ pub(super) fn entry_of(item: &Item) -> Option<String> {
     item.get("entry")?.as_s().ok().cloned()
 }
 
-fn notice(name: &str, label: &Label, expires_at: Moment) -> Row {
+fn notice(name: &str, label: &VersionKey, expires_at: Timestamp) -> Row {
     const KEPT_SECONDS: u64 = 30 * 24 * 60 * 60;
     const LONG: usize = 512;
     let end = expires_at.after(KEPT_SECONDS).unwrap_or(expires_at);

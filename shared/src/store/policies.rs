@@ -4,9 +4,9 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::error::Error;
-use crate::moment::Moment;
 use crate::name::Name;
 use crate::row::{Attribute, Row};
+use crate::timestamp::Timestamp;
 
 use super::condition::Condition;
 use super::item::{Item, item_of, only, row_of};
@@ -50,7 +50,7 @@ pub fn key(name: &str) -> [(&'static str, String); 2] {
 /// Creates the entry that replaces a policy canceled by this event, until DynamoDB removes it. So a
 /// role that may only put needs no permission to delete.
 #[must_use]
-pub fn canceled(name: &str, sequence: u64, now: Moment) -> Row {
+pub fn canceled(name: &str, sequence: u64, now: Timestamp) -> Row {
     let mut row: Row = key(name)
         .map(|(attribute, value)| (attribute.to_owned(), Attribute::Text(value)))
         .into_iter()

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::digest;
-use crate::moment::Moment;
-use crate::name::Label;
+use crate::hash;
+use crate::name::VersionKey;
 use crate::row::{Attribute, Row};
+use crate::timestamp::Timestamp;
 
 use super::item::Key;
 use super::location::Location;
@@ -40,7 +40,7 @@ pub struct Progress {
     /// Whether the part is done.
     pub done: bool,
     /// When it was last written; `None` if an earlier release wrote it.
-    pub progressed_at: Option<Moment>,
+    pub progressed_at: Option<Timestamp>,
 }
 
 impl Progress {
@@ -65,7 +65,7 @@ impl Progress {
             skipped: count("skipped"),
             failed: failed.collect(),
             done: row.get("done").is_some_and(Attribute::is_set),
-            progressed_at: progressed_at.and_then(Moment::from_unix),
+            progressed_at: progressed_at.and_then(Timestamp::from_unix_seconds),
         }
     }
 
@@ -104,7 +104,7 @@ pub struct RunFailure {
     /// The name of the secret.
     pub name: String,
     /// The version; `None` if the failure is about the whole name.
-    pub label: Option<Label>,
+    pub label: Option<VersionKey>,
     /// Where the version is stored.
     pub location: Location,
     /// Separates it from other rows of its name and version, wherever they are stored.
@@ -117,8 +117,8 @@ impl RunFailure {
     /// Returns the sort key of the entry: the same for the same version, also after a delete or a
     /// restore, so that it is recorded once.
     pub(super) fn entry(&self) -> String {
-        let label = self.label.as_ref().map_or("", Label::as_str);
-        let hash = digest::of_parts([self.name.as_bytes(), label.as_bytes(), &self.mark]);
+        let label = self.label.as_ref().map_or("", VersionKey::as_str);
+        let hash = hash::of_parts([self.name.as_bytes(), label.as_bytes(), &self.mark]);
         format!("{FAILURE}{}", hex::encode(hash))
     }
 
@@ -126,7 +126,7 @@ impl RunFailure {
         let text = |name: &str| row.get(name).and_then(Attribute::text).map(str::to_owned);
         Some(Self {
             name: text("secret")?,
-            label: text("version").map(Label::stored),
+            label: text("version").map(VersionKey::stored),
             location: Location::named(&text("home")?).unwrap_or(Location::Table),
             mark: Vec::new(),
             reason: text("reason")?,
@@ -157,7 +157,7 @@ mod tests {
             page: 3,
             location: Some(Location::Ledger),
             seen: 7,
-            progressed_at: Moment::from_unix(9),
+            progressed_at: Timestamp::from_unix_seconds(9),
             ..Progress::default()
         };
         assert_eq!(Progress::of(&progress.to_row()), progress);

@@ -18,8 +18,8 @@ use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
 use crate::backoff::Backoff;
 use crate::error::Error;
-use crate::moment::Moment;
 use crate::row::{Attribute, Row};
+use crate::timestamp::Timestamp;
 
 use super::condition::Condition;
 use super::item::{item_of, only, row_of};
@@ -83,15 +83,15 @@ pub struct Run {
     /// The token of the start that began the run or took it over.
     pub token: Option<String>,
     /// When it was begun.
-    pub started_at: Moment,
+    pub started_at: Timestamp,
     /// When it ended.
-    pub ended_at: Option<Moment>,
+    pub ended_at: Option<Timestamp>,
 }
 
 impl Run {
     fn of(row: &Row) -> Option<Self> {
         let text = |name: &str| row.get(name).and_then(Attribute::text).map(str::to_owned);
-        let moment = |name: &str| row.get(name)?.integer().and_then(Moment::from_unix);
+        let moment = |name: &str| row.get(name)?.integer().and_then(Timestamp::from_unix_seconds);
         let taken_at = row.get("taken_at").and_then(Attribute::integer);
         Some(Self {
             id: text("run")?,
@@ -180,7 +180,7 @@ impl Ledger {
         &self,
         run: &str,
         hints: Vec<Row>,
-        ttl: Option<Moment>,
+        ttl: Option<Timestamp>,
     ) -> Result<(), Error> {
         let rows = hints.into_iter().enumerate().map(|(index, mut row)| {
             row.insert("name".to_owned(), Attribute::Text(name_of(run)));
@@ -242,7 +242,7 @@ impl Ledger {
         progress: &Progress,
         page: u64,
         failures: &[RunFailure],
-        ttl: Option<Moment>,
+        ttl: Option<Timestamp>,
     ) -> Result<bool, Error> {
         let condition = match page {
             0 => Condition::absent(),
@@ -342,7 +342,7 @@ fn name_of(run: &str) -> String {
     format!("{RUNS}/{run}")
 }
 
-fn seconds(moment: Moment) -> Attribute {
+fn seconds(moment: Timestamp) -> Attribute {
     Attribute::Number(moment.unix().to_string())
 }
 
@@ -365,7 +365,7 @@ mod tests {
             dry_run: false,
             parts: 1,
             token: None,
-            started_at: Moment::from_unix(7).unwrap(),
+            started_at: Timestamp::from_unix_seconds(7).unwrap(),
             ended_at: None,
         };
         let mut transaction = Transaction::default();
@@ -379,7 +379,8 @@ mod tests {
 
     #[test]
     fn every_attribute_that_is_written_may_be_read() {
-        let progress = Progress { progressed_at: Moment::from_unix(9), ..Progress::default() };
+        let progress =
+            Progress { progressed_at: Timestamp::from_unix_seconds(9), ..Progress::default() };
         assert!(progress.to_row().keys().all(|name| RUN.contains(&name.as_str())));
     }
 }

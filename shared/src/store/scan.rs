@@ -13,8 +13,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::aws_error::AwsError;
 use crate::error::Error;
-use crate::moment::Moment;
 use crate::row::Row;
+use crate::timestamp::Timestamp;
 
 use super::condition::Projection;
 use super::deleted::BEFORE_RESEAL;
@@ -302,7 +302,7 @@ fn holding_rows(projection: Projection) -> (String, HashMap<&'static str, &'stat
 }
 
 fn now() -> AttributeValue {
-    AttributeValue::N(Moment::now().unix().to_string())
+    AttributeValue::N(Timestamp::now().unix().to_string())
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::moment::Moment;
-use crate::name::Label;
+use crate::name::VersionKey;
 use crate::row::{Attribute, Row};
+use crate::timestamp::Timestamp;
 
 use super::condition::{Condition, Projection};
 use super::item::{Item, Key, row_of};
@@ -18,7 +18,7 @@ pub struct ScannedVersion {
     /// The name of the secret.
     pub name: String,
     /// Its version.
-    pub label: Label,
+    pub label: VersionKey,
     /// How much of it was read.
     projection: Projection,
     pub(super) item: Item,
@@ -31,7 +31,7 @@ impl ScannedVersion {
             Location::Table => &item,
             Location::Ledger => item.get("row")?.as_m().ok()?,
         };
-        let label = Label::stored(row.get("version")?.as_s().ok()?);
+        let label = VersionKey::stored(row.get("version")?.as_s().ok()?);
         Some(Self { location, name, label, projection, item })
     }
 
@@ -71,9 +71,9 @@ impl ScannedVersion {
     }
 
     /// Returns when a version in the ledger can no longer be restored, if that is known.
-    pub(crate) fn until(&self) -> Option<Moment> {
+    pub(crate) fn until(&self) -> Option<Timestamp> {
         let ttl = self.item.get("ttl")?.as_n().ok()?.parse().ok()?;
-        Moment::from_unix(ttl).filter(|_| self.location == Location::Ledger)
+        Timestamp::from_unix_seconds(ttl).filter(|_| self.location == Location::Ledger)
     }
 
     pub(super) fn unchanged(&self) -> Condition {

@@ -7,10 +7,10 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 
 use crate::error::Error;
-use crate::life::{Identity, Top};
-use crate::moment::Moment;
-use crate::name::{Label, Name, Prefix, Reach, Revision};
+use crate::life::{HighestVersion, RowIdentity};
+use crate::name::{Coverage, Name, Prefix, Revision, VersionKey};
 use crate::row::{Attribute, Row};
+use crate::timestamp::Timestamp;
 
 use super::condition::{Condition, Projection};
 use super::item::{
@@ -40,18 +40,18 @@ pub struct SecretsTable {
 #[derive(Debug)]
 pub struct LiveVersion {
     /// Its version.
-    pub label: Label,
+    pub label: VersionKey,
     item: Item,
 }
 
 impl LiveVersion {
     fn of(item: Item) -> Option<Self> {
-        let label = Label::stored(item.get("version")?.as_s().ok()?);
+        let label = VersionKey::stored(item.get("version")?.as_s().ok()?);
         Some(Self { label, item })
     }
 
     /// Returns the identity of the row.
-    pub(crate) fn identity(&self) -> Option<Identity> {
+    pub(crate) fn identity(&self) -> Option<RowIdentity> {
         identity_of(&self.item)
     }
 
@@ -82,7 +82,7 @@ impl SecretsTable {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn highest_labels(&self, name: &Name, count: i32) -> Result<Vec<Label>, Error> {
+    pub async fn highest_labels(&self, name: &Name, count: i32) -> Result<Vec<VersionKey>, Error> {
         let query = self
             .query(name)
             .consistent_read(true)
@@ -92,7 +92,7 @@ impl SecretsTable {
             .projection_expression("#version")
             .expression_attribute_names("#version", "version");
         let items = self.send(query, None).await?.0;
-        let label = |item: Item| item.get("version")?.as_s().ok().map(Label::stored);
+        let label = |item: Item| item.get("version")?.as_s().ok().map(VersionKey::stored);
         Ok(items.into_iter().filter_map(label).collect())
     }
 
@@ -101,20 +101,24 @@ impl SecretsTable {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn tops(&self, name: &Name, count: i32) -> Result<Vec<Top>, Error> {
+    pub async fn tops(&self, name: &Name, count: i32) -> Result<Vec<HighestVersion>, Error> {
         let query = self.query(name).consistent_read(true).scan_index_forward(false).limit(count);
         let items = self.send(only(TOP, query), None).await?.0;
-        Ok(items.into_iter().filter_map(|item| Top::of(&row_of(item))).collect())
+        Ok(items.into_iter().filter_map(|item| HighestVersion::of(&row_of(item))).collect())
     }
 
     /// Returns the live version with this identity, strongly consistent.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn top(&self, name: &Name, identity: &Identity) -> Result<Option<Top>, Error> {
+    pub async fn top(
+        &self,
+        name: &Name,
+        identity: &RowIdentity,
+    ) -> Result<Option<HighestVersion>, Error> {
         let query = self.query_version(name, identity.version());
         let items = self.send(only(TOP, query), None).await?.0;
-        let mut tops = items.into_iter().filter_map(|item| Top::of(&row_of(item)));
+        let mut tops = items.into_iter().filter_map(|item| HighestVersion::of(&row_of(item)));
         Ok(tops.find(|top| top.identity == *identity))
     }
 
@@ -133,7 +137,11 @@ impl SecretsTable {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn live(&self, name: &Name, label: &Label) -> Result<Option<LiveVersion>, Error> {
+    pub async fn live(
+        &self,
+        name: &Name,
+        label: &VersionKey,
+    ) -> Result<Option<LiveVersion>, Error> {
         let query = self.query_version(name, label.as_str());
         Ok(self.send(query, None).await?.0.into_iter().find_map(LiveVersion::of))
     }
@@ -165,7 +173,7 @@ impl SecretsTable {
     pub async fn version(
         &self,
         name: &Name,
-        label: &Label,
+        label: &VersionKey,
         above: i32,
     ) -> Result<Option<(Row, usize)>, Error> {
         let query = self
@@ -218,15 +226,15 @@ impl SecretsTable {
     ) -> Result<Page, Error> {
         let mut scan = self.scan_names(after).limit(limit);
         let text = |text: String| AttributeValue::S(text);
-        match prefix.map_or(Reach::All, Prefix::reach) {
-            Reach::All => {}
-            Reach::Characters(characters) => {
+        match prefix.map_or(Coverage::All, Prefix::reach) {
+            Coverage::All => {}
+            Coverage::Characters(characters) => {
                 scan = scan
                     .filter_expression("begins_with(#name, :prefix)")
                     .expression_attribute_names("#name", "name")
                     .expression_attribute_values(":prefix", text(characters.to_owned()));
             }
-            Reach::Segments(name) => {
+            Coverage::Segments(name) => {
                 let mut clauses = vec!["#name = :prefix".to_owned()];
                 scan = scan
                     .expression_attribute_names("#name", "name")
@@ -249,11 +257,11 @@ impl SecretsTable {
     /// [`Error::Unavailable`].
     pub async fn expiring(
         &self,
-        from: Moment,
-        to: Moment,
+        from: Timestamp,
+        to: Timestamp,
         after: Option<Key>,
     ) -> Result<Page, Error> {
-        let number = |moment: Moment| AttributeValue::N(moment.unix().to_string());
+        let number = |moment: Timestamp| AttributeValue::N(moment.unix().to_string());
         let scan = self
             .scan_names(after)
             .filter_expression("#expires_at > :from AND #expires_at <= :to")

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_dynamodb::types::AttributeValue;
 use sha2::{Digest, Sha256};
 
-use crate::digest;
 use crate::error::Error;
-use crate::moment::Moment;
+use crate::hash;
 use crate::row::{Attribute, Row};
+use crate::timestamp::Timestamp;
 
 use super::condition::Condition;
 use super::item::{item_of, only, row_of};
@@ -36,7 +36,7 @@ impl Token {
     pub fn key<'a>(&self, operation: &str, names: impl IntoIterator<Item = &'a str>) -> TokenKey {
         let names: BTreeSet<&str> = names.into_iter().collect();
         let parts = [operation].into_iter().chain(names).chain([self.0.as_str()]);
-        TokenKey(format!("{TOKENS}{}", hex::encode(digest::of_parts(parts))))
+        TokenKey(format!("{TOKENS}{}", hex::encode(hash::of_parts(parts))))
     }
 
     /// Returns the key that earlier releases used: the hash of the token alone.
@@ -85,12 +85,12 @@ impl Ledger {
     pub async fn token_record(
         &self,
         key: &TokenKey,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Option<TokenRecord>, Error> {
         let query = only(TOKEN, self.entries(&key.0, "token", "token"));
         let row = self.send(query).await?.0.into_iter().next().map(row_of);
         Ok(row.and_then(|row| {
-            let ttl = row.get("ttl")?.integer().and_then(Moment::from_unix)?;
+            let ttl = row.get("ttl")?.integer().and_then(Timestamp::from_unix_seconds)?;
             let record = TokenRecord {
                 fingerprint: row.get("fingerprint")?.bytes()?.to_vec(),
                 answer: row.get("answer")?.map()?.clone(),
@@ -106,7 +106,7 @@ impl Ledger {
         transaction: &mut Transaction,
         key: &TokenKey,
         record: &TokenRecord,
-        now: Moment,
+        now: Timestamp,
     ) {
         let end = now.after(Token::SECONDS).unwrap_or(now);
         let row = Row::from([

@@ -1,7 +1,7 @@
 //! The stack in memory itself.
 
 use super::*;
-use crate::context::Context;
+use crate::encryption_context::EncryptionContext;
 use crate::keys::Rewrapped;
 use crate::operations::get::Get;
 use crate::operations::put::Put;
@@ -35,7 +35,7 @@ async fn a_wrapped_key_states_its_key_material() {
     let aws = Aws::new();
     let keys = Keys::new(aws.kms(), KEY.to_owned(), Vec::new(), Duration::ZERO);
     let wrapped = aws.wrap(KEY, &[], &DATA_KEY);
-    let rewrap = async || keys.rewrap(&wrapped, &Context::default()).await.unwrap();
+    let rewrap = async || keys.rewrap(&wrapped, &EncryptionContext::default()).await.unwrap();
     assert_eq!(rewrap().await, Rewrapped::Current);
     aws.rotate_key(KEY);
     assert_ne!(rewrap().await, Rewrapped::Current);

@@ -1,9 +1,9 @@
 //! The live versions that the next transaction of a delete is about.
 
-use crate::chain::{ChainHead, EventKind, NewEvent, Newest, State};
+use crate::audit_chain::{ChainHead, EventKind, NameState, NewEvent, NewestVersion};
 use crate::error::Error;
-use crate::life::{Top, newest_after_delete};
-use crate::name::{Label, Name};
+use crate::life::{HighestVersion, newest_after_delete};
+use crate::name::{Name, VersionKey};
 use crate::store::secrets_table::{LiveVersion, SecretsTable};
 
 /// Some live versions, lowest first.
@@ -12,7 +12,7 @@ pub(super) struct Batch {
     /// Whether no version remains after them.
     pub(super) last: bool,
     /// The highest version that remains, if a single version is deleted.
-    remaining: Option<Top>,
+    remaining: Option<HighestVersion>,
 }
 
 impl Batch {
@@ -20,7 +20,7 @@ impl Batch {
     pub(super) async fn read(
         table: &SecretsTable,
         name: &Name,
-        label: Option<&Label>,
+        label: Option<&VersionKey>,
         most: i32,
     ) -> Result<Self, Error> {
         let Some(label) = label else {
@@ -39,13 +39,13 @@ impl Batch {
         Ok(Self { versions: found.into_iter().collect(), last, remaining })
     }
 
-    pub(super) fn labels(&self) -> Vec<Label> {
+    pub(super) fn labels(&self) -> Vec<VersionKey> {
         self.versions.iter().map(|version| version.label.clone()).collect()
     }
 
     /// Returns the event of a delete of these versions.
     pub(super) fn event(&self, head: &ChainHead, forced: bool) -> NewEvent {
-        let state = if self.last { State::Deleted } else { head.state };
+        let state = if self.last { NameState::Deleted } else { head.state };
         let deleted: Vec<_> = self.versions.iter().filter_map(LiveVersion::identity).collect();
         let newest = newest_after_delete(head, &deleted, self.remaining.as_ref());
         delete_event(self.labels(), forced, state, newest)
@@ -54,10 +54,10 @@ impl Batch {
 
 /// Returns the event of a delete.
 pub(super) fn delete_event(
-    versions: Vec<Label>,
+    versions: Vec<VersionKey>,
     forced: bool,
-    state: State,
-    newest: Newest,
+    state: NameState,
+    newest: NewestVersion,
 ) -> NewEvent {
     NewEvent { kind: EventKind::Delete, versions, forced, state, recoverable_until: None, newest }
 }

@@ -1,9 +1,9 @@
 //! Forced delete: versions are removed for good, live ones and those that could be restored.
 
+use crate::audit_chain::{Caller, ChainHead, NewEvent, NewestVersion};
 use crate::backoff::Backoff;
-use crate::chain::{Caller, ChainHead, NewEvent, Newest};
 use crate::error::Error;
-use crate::name::{Label, Name};
+use crate::name::{Name, VersionKey};
 use crate::store::deleted::DeletedVersion;
 use crate::store::ledger::Ledger;
 use crate::store::scan::Stores;
@@ -76,11 +76,11 @@ impl Coffer {
 async fn deleted_versions(
     ledger: &Ledger,
     delete: &Delete,
-    label: Option<&Label>,
+    label: Option<&VersionKey>,
 ) -> Result<Vec<DeletedVersion>, Error> {
     let mut deleted = ledger.deleted_versions(&delete.name, label, None).await?.0;
     // The same number may be there unpadded, and padded since a reseal.
-    let forms = [label.map(Label::padded), delete.version.clone()];
+    let forms = [label.map(VersionKey::padded), delete.version.clone()];
     for form in forms.into_iter().flatten() {
         if deleted.is_empty() && label != Some(&form) {
             deleted = ledger.deleted_versions(&delete.name, Some(&form), None).await?.0;
@@ -108,7 +108,7 @@ fn removal_of_deleted(
         stores.ledger.remove_deleted(&mut transaction, index, version);
     }
     let labels = deleted.into_iter().map(|version| version.label).collect();
-    (transaction, delete_event(labels, true, head.state, Newest::Kept))
+    (transaction, delete_event(labels, true, head.state, NewestVersion::Unchanged))
 }
 
 /// Removes the policy of a secret that is gone for good. If this is interrupted, a suspended policy

@@ -1,13 +1,13 @@
 //! Soft delete: versions move to the ledger for the recovery window.
 
+use crate::audit_chain::{Caller, NewEvent};
 use crate::backoff::Backoff;
-use crate::chain::{Caller, NewEvent};
 use crate::error::Error;
-use crate::moment::Moment;
-use crate::name::{Label, Name};
+use crate::name::{Name, VersionKey};
 use crate::store::deleted::deleted_entry;
 use crate::store::ledger::Ledger;
 use crate::store::transaction::{Committed, Transaction};
+use crate::timestamp::Timestamp;
 
 use super::super::errors::not_found;
 use super::super::{Coffer, DAY_SECONDS};
@@ -24,7 +24,7 @@ impl Coffer {
         let stores = self.stores()?;
         let name = &delete.name;
         let version = stored_label(stores, delete).await?;
-        let end = Moment::now().after(u64::from(days) * DAY_SECONDS).unwrap_or(Moment::now());
+        let end = Timestamp::now().after(u64::from(days) * DAY_SECONDS).unwrap_or(Timestamp::now());
         let mut versions = Vec::new();
         let mut backoff = Backoff::default();
         loop {
@@ -68,15 +68,15 @@ impl Coffer {
 async fn restorable_until(
     ledger: &Ledger,
     name: &Name,
-    label: Option<&Label>,
-) -> Result<Option<Moment>, Error> {
+    label: Option<&VersionKey>,
+) -> Result<Option<Timestamp>, Error> {
     let (mut until, mut after) = (None, None);
     loop {
         let (deleted, more) = ledger.deleted_versions(name, label, after).await?;
         let deleted = deleted.into_iter().filter(|each| !each.before_reseal);
         until = deleted.map(|each| each.until).chain(until).max();
         if more.is_none() {
-            return Ok(until.filter(|until| *until > Moment::now()));
+            return Ok(until.filter(|until| *until > Timestamp::now()));
         }
         after = more;
     }

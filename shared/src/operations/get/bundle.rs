@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::cursor::Cursor;
 use crate::description::name_of;
-use crate::document::{Format, Variables};
+use crate::document::{Format, VariableNames};
 use crate::error::Error;
 use crate::fields::{DEFAULT_LIMIT, Fields};
 use crate::name::{Prefix, Stage};
@@ -99,7 +99,7 @@ impl GetBundle {
         match form {
             BundleForm::Document { format, uppercase } => {
                 let secrets = coffer.whole_bundle(&prefix, &contexts, end).await?;
-                let variables = Variables { prefix: &prefix, uppercase };
+                let variables = VariableNames { prefix: &prefix, uppercase };
                 format.write(&secrets, variables).map(GetOutput::Document)
             }
             BundleForm::Pages { next, limit } => {

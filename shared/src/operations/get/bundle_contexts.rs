@@ -1,7 +1,7 @@
 //! The encryption context of each secret of a bundle.
 
-use crate::context::Context;
 use crate::description::name_of;
+use crate::encryption_context::EncryptionContext;
 use crate::error::Error;
 use crate::row::{Attribute, Row};
 
@@ -11,7 +11,7 @@ use super::super::legacy_hints::{LegacyHint, LegacyHints};
 #[derive(Debug)]
 pub struct BundleContexts {
     hints: LegacyHints,
-    rest: Context,
+    rest: EncryptionContext,
     only: bool,
 }
 
@@ -19,11 +19,11 @@ impl BundleContexts {
     /// Uses the narrowest of `hints` for each name, and `rest` if none applies. With `only`, a
     /// secret that was put with another context is left out.
     #[must_use]
-    pub fn new(hints: Vec<LegacyHint>, rest: Context, only: bool) -> Self {
+    pub fn new(hints: Vec<LegacyHint>, rest: EncryptionContext, only: bool) -> Self {
         Self { hints: LegacyHints::new(hints), rest, only }
     }
 
-    pub(super) fn of(&self, name: &str) -> &Context {
+    pub(super) fn of(&self, name: &str) -> &EncryptionContext {
         self.hints.context(name).unwrap_or(&self.rest)
     }
 
@@ -49,8 +49,8 @@ mod tests {
     use super::super::super::legacy_hints::Scope;
     use super::*;
 
-    fn context(app: &str) -> Context {
-        Context::new(BTreeMap::from([("app".to_owned(), app.to_owned())])).unwrap()
+    fn context(app: &str) -> EncryptionContext {
+        EncryptionContext::new(BTreeMap::from([("app".to_owned(), app.to_owned())])).unwrap()
     }
 
     fn contexts(only: bool) -> BundleContexts {

@@ -1,9 +1,9 @@
 //! One version of one secret.
 
-use crate::context::Context;
+use crate::encryption_context::EncryptionContext;
 use crate::error::Error;
 use crate::fields::Fields;
-use crate::name::{Label, NO_SUCH_LABEL, Name, Revision, Stage, Version};
+use crate::name::{NO_SUCH_VERSION, Name, Revision, Stage, Version, VersionKey};
 use crate::row::Row;
 use crate::store::secrets_table::SecretsTable;
 
@@ -19,7 +19,7 @@ pub struct GetOne {
     /// Which version.
     pub selector: VersionSelector,
     /// The encryption context of the put.
-    pub context: Context,
+    pub context: EncryptionContext,
     /// Whether the response is the bare value.
     pub bare: bool,
 }
@@ -30,7 +30,7 @@ pub enum VersionSelector {
     /// The version at this stage.
     Stage(Stage),
     /// The version with this number or text.
-    Version(Label),
+    Version(VersionKey),
     /// The version with this revision.
     Revision(Revision),
 }
@@ -111,7 +111,7 @@ impl VersionSelector {
 async fn find_version(
     table: &SecretsTable,
     name: &Name,
-    label: &Label,
+    label: &VersionKey,
 ) -> Result<(Row, Option<Vec<Stage>>), Error> {
     // Two more rows show whether this is the highest version or the one below it.
     let padded = label.padded();
@@ -122,7 +122,7 @@ async fn find_version(
     }
     let (row, above) = found.ok_or_else(|| match label.number() {
         Some(number) if Version::new(number).is_some() => not_found(),
-        _ => Error::invalid(NO_SUCH_LABEL),
+        _ => Error::invalid(NO_SUCH_VERSION),
     })?;
     let stages = match above {
         0 => vec![Stage::Current],

@@ -1,15 +1,15 @@
 //! The opening of a row: verify, unwrap, decrypt, and check what the value is bound to.
 
-use crate::context::Context;
 use crate::description::Description;
-use crate::envelope::{Dialect, Envelope, is_stripped};
+use crate::encryption_context::EncryptionContext;
+use crate::envelope::{Dialect, Envelope, is_seal_removed};
 use crate::error::Error;
 use crate::keys::Unwrapped;
-use crate::moment::Moment;
 use crate::name::Stage;
 use crate::opened_secret::OpenedSecret;
 use crate::row::{Attribute, Row};
 use crate::secret::Secret;
+use crate::timestamp::Timestamp;
 
 use super::super::{Coffer, LegacyItems};
 
@@ -23,13 +23,13 @@ impl Coffer {
     pub(super) async fn open(
         &self,
         row: &Row,
-        context: &Context,
+        context: &EncryptionContext,
         stages: Option<Vec<Stage>>,
     ) -> Result<OpenedSecret, Error> {
         let (secret, dialect) = self.decrypt(row, context).await?;
         // After the seal was verified: an edited expiry is a broken seal, not an expired version.
         let description = Description::of(row)?;
-        if description.expires_at.is_some_and(|end| end <= Moment::now()) {
+        if description.expires_at.is_some_and(|end| end <= Timestamp::now()) {
             return Err(Error::Expired);
         }
         let description = Description { context: None, ..description };
@@ -39,14 +39,14 @@ impl Coffer {
     async fn decrypt(
         &self,
         row: &Row,
-        context: &Context,
+        context: &EncryptionContext,
     ) -> Result<(Secret, Option<Dialect>), Error> {
         let envelope = Envelope::parse(row)?;
         let sealed = envelope.is_sealed();
         if self.options.legacy_items == LegacyItems::Refuse && !sealed {
             return Err(Error::Unsealed);
         }
-        if is_stripped(row) {
+        if is_seal_removed(row) {
             return Err(Error::Integrity);
         }
         let key = match self.keys()?.unwrap(envelope.wrapped_key(), context).await? {
@@ -66,19 +66,19 @@ impl Coffer {
 
 /// Whether a sealed row was put with this encryption context. KMS compares the context with the one
 /// of the wrapped key, which whoever may call `ReEncrypt` can change.
-fn is_sealed_with(row: &Row, context: &Context) -> bool {
+fn is_sealed_with(row: &Row, context: &EncryptionContext) -> bool {
     let sealed_with = row.get("context").and_then(Attribute::map);
     sealed_with.map_or(context.is_empty(), |pairs| pairs == context.pairs())
 }
 
 /// Explains why a row does not open under `context`: the caller's context is not the one of the
 /// put, or the wrapped key was altered.
-fn refused(row: &Row, sealed: bool, context: &Context) -> Error {
+fn refused(row: &Row, sealed: bool, context: &EncryptionContext) -> Error {
     let sealed_with = row.get("context").and_then(Attribute::map);
     match sealed_with {
         Some(pairs) if sealed => {
             // Not verified, because that takes the key. A context that no put writes is not shown.
-            if pairs == context.pairs() || Context::new(pairs.clone()).is_err() {
+            if pairs == context.pairs() || EncryptionContext::new(pairs.clone()).is_err() {
                 Error::Integrity
             } else if pairs.is_empty() {
                 Error::Forbidden(
@@ -127,7 +127,7 @@ mod tests {
             if sealed {
                 row.insert("seal".to_owned(), text("AAAA"));
             }
-            refused(&row, sealed, &Context::new(context(given)).unwrap())
+            refused(&row, sealed, &EncryptionContext::new(context(given)).unwrap())
         };
         let web: &[_] = &[("app", "web")];
         assert_eq!(error(Some(web), true, web).code().name, "Integrity");
@@ -149,7 +149,7 @@ mod tests {
         let holds = |stored: Option<&[(&str, &str)]>, given: &[(&str, &str)]| {
             let stored = stored.map(|pairs| Attribute::Map(context(pairs)));
             let row = stored.map(|map| ("context".to_owned(), map)).into_iter().collect();
-            is_sealed_with(&row, &Context::new(context(given)).unwrap())
+            is_sealed_with(&row, &EncryptionContext::new(context(given)).unwrap())
         };
         assert!(holds(Some(web), web) && holds(Some(&[]), &[]) && holds(None, &[]));
         for (stored, given) in [(web, &[] as &[_]), (web, more), (more, web), (&[], web)] {

@@ -9,10 +9,10 @@ use crate::backoff::Backoff;
 use crate::description::{Description, name_of};
 use crate::error::Error;
 use crate::fields::MAX_LIMIT;
-use crate::moment::Moment;
 use crate::name::{Name, Prefix};
 use crate::row::{self, Attribute, Row};
 use crate::store::item::Key;
+use crate::timestamp::Timestamp;
 
 use super::super::Coffer;
 use super::super::busy_retry::retry_while_busy;
@@ -49,7 +49,7 @@ impl Coffer {
         let mut backoff = Backoff::default();
         let mut before = self.list_under(prefix, after.clone(), limit, busy_end).await?;
         loop {
-            let (listed, listed_at) = (Instant::now(), Moment::now());
+            let (listed, listed_at) = (Instant::now(), Timestamp::now());
             let rows = self.newest_of(&before, busy_end).await?;
             if rows.iter().any(|row| is_new(row, listed_at)) {
                 tokio::time::sleep_until(listed + SETTLING_TIME).await;
@@ -141,13 +141,13 @@ impl Coffer {
     }
 }
 
-fn is_new(row: &Row, listed_at: Moment) -> bool {
+fn is_new(row: &Row, listed_at: Timestamp) -> bool {
     let created_at = row.get("created_at").and_then(Attribute::integer);
     created_at.is_some_and(|at| at >= listed_at.unix() - NEW_SECONDS)
 }
 
 /// Whether the rows are what was listed `before`, and the listing `now` has no name that it missed.
-fn is_settled(before: &ListPage, rows: &[Row], now: &ListPage, listed_at: Moment) -> bool {
+fn is_settled(before: &ListPage, rows: &[Row], now: &ListPage, listed_at: Timestamp) -> bool {
     let as_listed = rows.iter().zip(&before.descriptions).all(|(row, listed)| {
         let version = row.get("version").and_then(Attribute::text);
         (name_of(row), version) == (Some(&listed.name), Some(listed.version.as_str()))
@@ -164,15 +164,15 @@ fn is_settled(before: &ListPage, rows: &[Row], now: &ListPage, listed_at: Moment
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::Label;
+    use crate::name::VersionKey;
 
     fn description(name: &str, version: &str, created_at: i64) -> Description {
         Description {
             name: name.to_owned(),
-            version: Label::stored(version),
+            version: VersionKey::stored(version),
             revision: None,
             comment: None,
-            created_at: Moment::from_unix(created_at),
+            created_at: Timestamp::from_unix_seconds(created_at),
             expires_at: None,
             context: None,
         }
@@ -188,7 +188,7 @@ mod tests {
             let pairs = [("name", name), ("version", version)];
             Row::from(pairs.map(|(name, text)| (name.to_owned(), Attribute::Text(text.into()))))
         };
-        let at = Moment::from_unix(100).unwrap();
+        let at = Timestamp::from_unix_seconds(100).unwrap();
         let before = page(vec![description("a", "1", 1)]);
         let settled =
             |rows: &[Row], now: Vec<Description>| is_settled(&before, rows, &page(now), at);

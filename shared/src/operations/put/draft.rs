@@ -2,14 +2,14 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use crate::context::Context;
+use crate::encryption_context::EncryptionContext;
 use crate::envelope;
 use crate::error::Error;
-use crate::moment::Moment;
 use crate::name::{Name, Revision, Version};
 use crate::row::{self, Attribute, Row};
 use crate::secret::{DataKey, Secret};
 use crate::store::scan::Stores;
+use crate::timestamp::Timestamp;
 
 use super::super::Coffer;
 use super::super::rotation_policy::RotationPolicy;
@@ -93,9 +93,9 @@ impl Draft {
 fn describe(
     name: &Name,
     revision: &Revision,
-    context: &Context,
+    context: &EncryptionContext,
     comment: Option<String>,
-    expires_at: Option<Moment>,
+    expires_at: Option<Timestamp>,
 ) -> Row {
     let mut row = Row::from([
         ("name".to_owned(), Attribute::Text(name.as_str().to_owned())),
@@ -121,7 +121,7 @@ impl Unsealed {
     fn seal(&self, version: Version, key: &DataKey, wrapped_key: &[u8]) -> Result<Row, Error> {
         let mut row = self.description.clone();
         row.insert("version".to_owned(), Attribute::Text(version.padded()));
-        let now = Moment::now().unix().to_string();
+        let now = Timestamp::now().unix().to_string();
         row.insert("created_at".to_owned(), Attribute::Number(now));
         let mut row = envelope::seal(key, &self.secret, row)?;
         row.insert("key".to_owned(), Attribute::Text(BASE64_STANDARD.encode(wrapped_key)));

@@ -1,14 +1,14 @@
 //! Idempotency: a request with a token is done once, and its response is the same each time.
 
-use crate::chain::EventKind;
-use crate::digest;
+use crate::audit_chain::EventKind;
 use crate::error::Error;
-use crate::moment::Moment;
+use crate::hash;
 use crate::name::{Name, Revision, Version};
 use crate::row::{self, Attribute, Row};
 use crate::store::ledger::Ledger;
 use crate::store::tokens::{Token, TokenKey, TokenRecord};
 use crate::store::transaction::Transaction;
+use crate::timestamp::Timestamp;
 
 use super::new_version::{Expiry, NewVersion, StoredVersion, Value};
 
@@ -37,7 +37,7 @@ impl IdempotentRequest {
     /// policy and the newest version, which may differ when the request is sent again.
     pub(in super::super) fn renewal(token: &Token, name: &Name) -> Self {
         let key = token.key(EventKind::Renew.as_str(), [name.as_str()]);
-        let fingerprint = digest::of_parts([name.as_str()]).to_vec();
+        let fingerprint = hash::of_parts([name.as_str()]).to_vec();
         Self { key, former_key: token.former_key(), fingerprint, names: vec![name.clone()] }
     }
 
@@ -50,7 +50,7 @@ impl IdempotentRequest {
         &self,
         ledger: &Ledger,
     ) -> Result<Option<Vec<StoredVersion>>, Error> {
-        let now = Moment::now();
+        let now = Timestamp::now();
         let (known, former) = tokio::try_join!(
             ledger.token_record(&self.key, now),
             ledger.token_record(&self.former_key, now)
@@ -91,7 +91,7 @@ impl IdempotentRequest {
         ledger: &Ledger,
         transaction: &mut Transaction,
         stored: &[StoredVersion],
-        now: Moment,
+        now: Timestamp,
     ) {
         let answer =
             stored.iter().map(|stored| (stored.name.as_str().to_owned(), write_answer(stored)));
@@ -124,7 +124,7 @@ fn fingerprint(versions: &[NewVersion]) -> Vec<u8> {
     let mut versions: Vec<_> = versions.iter().collect();
     versions.sort_unstable_by_key(|version| &version.name);
     let rows = versions.into_iter().map(|version| row::canonical(&visible(version)));
-    digest::of_parts(rows.map(Option::unwrap_or_default)).to_vec()
+    hash::of_parts(rows.map(Option::unwrap_or_default)).to_vec()
 }
 
 fn visible(version: &NewVersion) -> Row {
@@ -153,15 +153,15 @@ fn visible(version: &NewVersion) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::Context;
-    use crate::generate::{Class, Rules};
+    use crate::encryption_context::EncryptionContext;
+    use crate::generate::{CharacterClass, GenerateRules};
     use crate::secret::Secret;
 
     fn version(name: &str) -> NewVersion {
         NewVersion {
             name: name.parse().unwrap(),
             value: Value::Given(Secret::new(b"one".to_vec())),
-            context: Context::default(),
+            context: EncryptionContext::default(),
             comment: None,
             expiry: None,
             version: None,
@@ -241,14 +241,18 @@ mod tests {
         let other: [fn(&mut NewVersion); 7] = [
             |put| put.name = "m".parse().unwrap(),
             |put| {
-                put.value = Value::Generated(Rules::new(8, &[Class::Numbers], "", false).unwrap());
+                put.value = Value::Generated(
+                    GenerateRules::new(8, &[CharacterClass::Numbers], "", false).unwrap(),
+                );
             },
             |put| {
-                put.value = Value::Generated(Rules::new(9, &[Class::Numbers], "", false).unwrap());
+                put.value = Value::Generated(
+                    GenerateRules::new(9, &[CharacterClass::Numbers], "", false).unwrap(),
+                );
             },
             |put| put.comment = Some("c".to_owned()),
             |put| put.expiry = Some(Expiry::After(60)),
-            |put| put.expiry = Some(Expiry::At(Moment::from_unix(60).unwrap())),
+            |put| put.expiry = Some(Expiry::At(Timestamp::from_unix_seconds(60).unwrap())),
             |put| put.version = Version::new(1),
         ];
         let plain = put(|_| {});

@@ -1,11 +1,11 @@
 //! The versions of a put: as requested, and as written.
 
-use crate::context::Context;
+use crate::encryption_context::EncryptionContext;
 use crate::error::Error;
-use crate::generate::Rules;
-use crate::moment::Moment;
+use crate::generate::GenerateRules;
 use crate::name::{Name, Revision, Version};
 use crate::secret::Secret;
+use crate::timestamp::Timestamp;
 
 /// A version to be put.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct NewVersion {
     pub value: Value,
     /// The encryption context that KMS binds to the data key. It is required again to open the
     /// version.
-    pub context: Context,
+    pub context: EncryptionContext,
     /// The comment. An empty one is none.
     pub comment: Option<String>,
     /// When the version expires; never if `None`.
@@ -31,14 +31,14 @@ pub enum Value {
     /// From the caller.
     Given(Secret),
     /// Generated from the operating system's random numbers.
-    Generated(Rules),
+    Generated(GenerateRules),
 }
 
 /// When a version expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
     /// At this second.
-    At(Moment),
+    At(Timestamp),
     /// This many seconds after the put.
     After(u64),
 }
@@ -48,8 +48,8 @@ impl Expiry {
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is not in the future.
-    pub(super) fn moment(self) -> Result<Moment, Error> {
-        let now = Moment::now();
+    pub(super) fn moment(self) -> Result<Timestamp, Error> {
+        let now = Timestamp::now();
         match self {
             Self::At(end) => Some(end),
             Self::After(seconds) => now.after(seconds),

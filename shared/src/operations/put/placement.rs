@@ -1,9 +1,9 @@
 //! The placement of a new version: its number, the chain head before it, and the life of its name.
 
-use crate::chain::{ChainHead, EventKind, NewEvent, Newest};
+use crate::audit_chain::{ChainHead, EventKind, NewEvent, NewestVersion};
 use crate::error::Error;
-use crate::life::{Identity, Top, state_after_put};
-use crate::name::{Label, Name, Version};
+use crate::life::{HighestVersion, RowIdentity, state_after_put};
+use crate::name::{Name, Version, VersionKey};
 use crate::row::Row;
 use crate::store::scan::Stores;
 
@@ -20,7 +20,7 @@ pub(super) struct Placement {
     /// Whether the life of the name continues. If not, this put begins another.
     life_continues: bool,
     /// The highest version, if the new one is below it.
-    pub(super) above: Option<Identity>,
+    pub(super) above: Option<RowIdentity>,
 }
 
 impl Placement {
@@ -37,7 +37,7 @@ impl Placement {
         }
         let life_continues = life_continues(stores, name, &head, top.as_ref()).await?;
         if policy.is_some_and(|policy| !life_continues || !policy.belongs_to(&head)) {
-            return Err(Error::Suspended);
+            return Err(Error::PolicySuspended);
         }
         let version = match requested {
             Some(version) => version,
@@ -49,20 +49,20 @@ impl Placement {
 
     /// Returns the event of the put of this row.
     pub(super) fn event(&self, kind: EventKind, row: &Row) -> NewEvent {
-        let newest = self.above.clone().or_else(|| Identity::of(row));
+        let newest = self.above.clone().or_else(|| RowIdentity::of(row));
         let newest = match newest {
-            Some(newest) if self.life_continues => Newest::Is(newest),
-            Some(newest) => Newest::Begins(newest),
-            None => Newest::Kept,
+            Some(newest) if self.life_continues => NewestVersion::Is(newest),
+            Some(newest) => NewestVersion::BeginsLife(newest),
+            None => NewestVersion::Unchanged,
         };
-        let versions = vec![Label::from(self.version)];
+        let versions = vec![VersionKey::from(self.version)];
         let state = state_after_put(&self.head, self.life_continues);
         NewEvent { kind, versions, forced: false, state, recoverable_until: None, newest }
     }
 }
 
 /// Returns the highest version, if this one is below it.
-fn above(version: Version, top: Option<Top>) -> Result<Option<Top>, Error> {
+fn above(version: Version, top: Option<HighestVersion>) -> Result<Option<HighestVersion>, Error> {
     let Some(top) = top.filter(|top| top.label.as_str() > version.padded().as_str()) else {
         return Ok(None);
     };
@@ -75,7 +75,7 @@ fn above(version: Version, top: Option<Top>) -> Result<Option<Top>, Error> {
 }
 
 /// Returns the version after the highest one that exists and the highest one that ever existed.
-fn next(highest: Option<&Label>, known: Option<Version>) -> Result<Version, Error> {
+fn next(highest: Option<&VersionKey>, known: Option<Version>) -> Result<Version, Error> {
     let highest = match highest {
         None => 0,
         Some(highest) => {
@@ -91,7 +91,7 @@ fn next(highest: Option<&Label>, known: Option<Version>) -> Result<Version, Erro
 
 /// The error for a highest version that is not a padded number. It never advises a delete: that
 /// version is current, and an older value would take its place.
-fn no_next(highest: &Label) -> Error {
+fn no_next(highest: &VersionKey) -> Error {
     Error::Exists(if highest.number().is_some() {
         "The highest version of this name is a number without leading zeros: another client wrote \
          it, and it sorts above the versions that Coffer writes. Rotate the name with action \
@@ -109,11 +109,11 @@ fn no_next(highest: &Label) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::State;
+    use crate::audit_chain::NameState;
     use crate::row::Attribute;
 
     fn next_after(highest: &str) -> Result<u64, &'static str> {
-        let version = next(Some(&Label::stored(highest)), None);
+        let version = next(Some(&VersionKey::stored(highest)), None);
         version.map(Version::number).map_err(|error| error.code().name)
     }
 
@@ -128,7 +128,7 @@ mod tests {
         }
         // The number of a deleted or expired version is not used again.
         assert_eq!(next(None, Version::new(7)).unwrap().number(), 8);
-        let ninth = Label::stored("9").padded();
+        let ninth = VersionKey::stored("9").padded();
         assert_eq!(next(Some(&ninth), Version::new(7)).unwrap().number(), 10);
         assert!(next(None, Some(Version::LAST)).is_err());
     }
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn no_error_advises_to_delete_the_current_version() {
         for (highest, advice) in [("41", "action reseal"), ("release-2", "another name")] {
-            let label = Label::stored(highest);
+            let label = VersionKey::stored(highest);
             let errors = [
                 next(Some(&label), None).unwrap_err(),
                 above(Version::new(50).unwrap(), Some(top(highest))).unwrap_err(),
@@ -149,16 +149,17 @@ mod tests {
         }
     }
 
-    fn top(version: &str) -> Top {
+    fn top(version: &str) -> HighestVersion {
         let version = Attribute::Text(version.to_owned());
-        Top::of(&Row::from([("version".to_owned(), version)])).unwrap()
+        HighestVersion::of(&Row::from([("version".to_owned(), version)])).unwrap()
     }
 
     #[test]
     fn a_version_below_the_highest_is_not_current() {
         let highest = top("0000000000000000041");
-        let above =
-            |number, top: Option<&Top>| above(Version::new(number).unwrap(), top.cloned()).unwrap();
+        let above = |number, top: Option<&HighestVersion>| {
+            above(Version::new(number).unwrap(), top.cloned()).unwrap()
+        };
         assert_eq!(above(40, Some(&highest)), Some(highest.clone()));
         assert_eq!(above(42, Some(&highest)), None);
         // The number is taken: the write is refused.
@@ -172,16 +173,16 @@ mod tests {
             ("version".to_owned(), Attribute::Text("0000000000000000002".to_owned())),
             ("hmac".to_owned(), Attribute::Text("ab".to_owned())),
         ]);
-        let own = Identity::of(&row).unwrap();
-        let other = Identity::stored("0000000000000000009#0");
+        let own = RowIdentity::of(&row).unwrap();
+        let other = RowIdentity::stored("0000000000000000009#0");
         for (life_continues, above, newest, state) in [
-            (true, None, Newest::Is(own.clone()), State::Live),
-            (true, Some(&other), Newest::Is(other.clone()), State::Live),
-            (false, None, Newest::Begins(own.clone()), State::Anew),
-            (false, Some(&other), Newest::Begins(other.clone()), State::Anew),
+            (true, None, NewestVersion::Is(own.clone()), NameState::Live),
+            (true, Some(&other), NewestVersion::Is(other.clone()), NameState::Live),
+            (false, None, NewestVersion::BeginsLife(own.clone()), NameState::PutAgain),
+            (false, Some(&other), NewestVersion::BeginsLife(other.clone()), NameState::PutAgain),
         ] {
             let version = Version::new(2).unwrap();
-            let head = ChainHead::standing(State::Live, 1, None);
+            let head = ChainHead::standing(NameState::Live, 1, None);
             let placement = Placement { head, version, life_continues, above: above.cloned() };
             let event = placement.event(EventKind::Put, &row);
             assert_eq!((event.newest, event.state), (newest, state));

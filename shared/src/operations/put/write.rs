@@ -2,16 +2,16 @@
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
+use crate::audit_chain::{Caller, EventKind};
 use crate::backoff::Backoff;
-use crate::chain::{Caller, EventKind};
 use crate::error::Error;
-use crate::moment::Moment;
 use crate::row::{self, Row};
 use crate::store::ledger::Ledger;
 use crate::store::policies::Replaces;
 use crate::store::scan::Stores;
 use crate::store::tokens::Token;
 use crate::store::transaction::{Committed, Transaction, WriteLabel};
+use crate::timestamp::Timestamp;
 
 use super::super::Coffer;
 use super::super::rotation_policy::RotationPolicy;
@@ -28,7 +28,7 @@ impl Coffer {
     ///
     /// # Errors
     /// As [`super::Put::apply`]. With a policy also [`Error::Renewed`] if it is no longer what was
-    /// read, [`Error::NotFound`] if the name has no version, and [`Error::Suspended`] if the policy
+    /// read, [`Error::NotFound`] if the name has no version, and [`Error::PolicySuspended`] if the policy
     /// belongs to an earlier life of the name.
     pub(in super::super) async fn write_versions(
         &self,
@@ -129,7 +129,7 @@ impl Coffer {
                     .into(),
             ));
         }
-        let now = Moment::now();
+        let now = Timestamp::now();
         if let Some((policy, draft)) = policy.zip(drafts.first()) {
             let row = policy.renewed(draft.placement.head.sequence + 1, now);
             let replaces = Replaces::WrittenBy(policy.sequence);

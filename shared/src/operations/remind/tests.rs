@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::Remind;
-use crate::moment::Moment;
 use crate::operations::StackOptions;
 use crate::operations::put::Put;
 use crate::testing::{Aws, Fault, Item, Stack, legacy_row, options};
+use crate::timestamp::Timestamp;
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -38,7 +38,7 @@ async fn a_version_that_expires_soon_gets_one_notice() {
     let row = stack.aws.items("secrets", "n").remove(0);
     let end: i64 = row["expires_at"]["N"].as_str().unwrap().parse().unwrap();
     assert_eq!(notice["version"]["S"], "1");
-    assert_eq!(notice["expires_at"]["S"], Moment::from_unix(end).unwrap().to_string());
+    assert_eq!(notice["expires_at"]["S"], Timestamp::from_unix_seconds(end).unwrap().to_string());
     assert_eq!(notice["ttl"]["N"], (end + 30 * DAY).to_string());
     // The next day, there is nothing more to write.
     assert_eq!((remind(&stack).await, notices(&stack, "n").len()), (0, 1));
@@ -76,7 +76,7 @@ async fn the_rows_of_other_clients_get_notices_except_under_reserved_names() {
     let long = "v".repeat(600);
     for (name, version) in [("theirs", long.as_str()), ("/token/x", "1"), ("free", "7")] {
         let mut row = legacy_row(&stack.aws, name, version, "value", &[]);
-        let end = (Moment::now().unix() + DAY).to_string();
+        let end = (Timestamp::now().unix() + DAY).to_string();
         row.insert("expires_at".to_owned(), json!({ "N": end }));
         stack.aws.put_item("secrets", row);
     }

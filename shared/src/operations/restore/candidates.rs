@@ -1,11 +1,11 @@
 //! The deleted versions that a restore moves next.
 
 use crate::error::Error;
-use crate::life::Top;
-use crate::moment::Moment;
-use crate::name::Label;
+use crate::life::HighestVersion;
+use crate::name::VersionKey;
 use crate::store::deleted::DeletedVersion;
 use crate::store::ledger::Ledger;
+use crate::timestamp::Timestamp;
 
 use super::super::delete::MAX_MOVED;
 use super::Restore;
@@ -16,11 +16,11 @@ use super::Restore;
 pub(super) async fn candidates(
     ledger: &Ledger,
     restore: &Restore,
-    done: &[Label],
+    done: &[VersionKey],
 ) -> Result<(Vec<DeletedVersion>, bool), Error> {
-    let now = Moment::now();
+    let now = Timestamp::now();
     let most = usize::try_from(MAX_MOVED).unwrap_or(usize::MAX);
-    let padded = restore.version.as_ref().map(Label::padded);
+    let padded = restore.version.as_ref().map(VersionKey::padded);
     let mut label = padded.as_ref();
     let mut found: Vec<DeletedVersion> = Vec::new();
     let mut after = None;
@@ -52,7 +52,12 @@ pub(super) async fn candidates(
     }
 }
 
-fn is_wanted(version: &DeletedVersion, restore: &Restore, done: &[Label], now: Moment) -> bool {
+fn is_wanted(
+    version: &DeletedVersion,
+    restore: &Restore,
+    done: &[VersionKey],
+    now: Timestamp,
+) -> bool {
     let later = restore.deleted_before.is_some_and(|before| version.deleted_at > Some(before));
     !done.contains(&version.stored)
         && !later
@@ -65,9 +70,9 @@ fn is_wanted(version: &DeletedVersion, restore: &Restore, done: &[Label], now: M
 /// without a seal is restored with padding; a seal covers the version, so a sealed row is not.
 pub(super) fn in_order(
     deleted: Vec<DeletedVersion>,
-    top: Option<&Top>,
-) -> (Vec<Label>, Vec<DeletedVersion>) {
-    let is_number = |label: &Label| label.number().is_some();
+    top: Option<&HighestVersion>,
+) -> (Vec<VersionKey>, Vec<DeletedVersion>) {
+    let is_number = |label: &VersionKey| label.number().is_some();
     let padded = top.is_some_and(|top| is_number(&top.label) && top.label.padded() == top.label);
     let (mut above, mut below) = (Vec::new(), Vec::new());
     for version in deleted {

@@ -41,7 +41,7 @@ impl std::str::FromStr for Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// KMS refuses every known encryption context.
-    Context,
+    EncryptionContext,
     /// The seal or MAC is invalid, or KMS refuses the context in a sealed row.
     Integrity,
     /// The row has a form that no client writes.
@@ -67,13 +67,13 @@ pub enum Reason {
     /// Others kept changing the version, or moving versions of the name, at every try.
     Moving,
     /// The history of the name or its policy cannot be read.
-    Unreadable,
+    UnreadableChain,
     /// The put that the policy describes is invalid.
     Invalid,
     /// The policy allows too few values.
     Weak,
     /// The policy belongs to an earlier life of the name.
-    Suspended,
+    PolicySuspended,
     /// The newest value is JSON and the policy has no template, or the reverse.
     Json,
     /// KMS denies the call, perhaps only under the context of this version.
@@ -85,7 +85,7 @@ impl Reason {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Context => "context",
+            Self::EncryptionContext => "context",
             Self::Integrity => "integrity",
             Self::Malformed => "malformed",
             Self::Foreign => "foreign",
@@ -98,10 +98,10 @@ impl Reason {
             Self::Exists => "exists",
             Self::Order => "order",
             Self::Moving => "moving",
-            Self::Unreadable => "unreadable",
+            Self::UnreadableChain => "unreadable",
             Self::Invalid => "invalid",
             Self::Weak => "weak",
-            Self::Suspended => "suspended",
+            Self::PolicySuspended => "suspended",
             Self::Json => "json",
             Self::Denied => "denied",
         }
@@ -112,9 +112,9 @@ impl Reason {
         match error {
             Error::Unavailable { .. } | Error::Several(_) => None,
             Error::Exists(_) | Error::Renewed => Some(Self::Exists),
-            Error::Suspended => Some(Self::Suspended),
+            Error::PolicySuspended => Some(Self::PolicySuspended),
             Error::TooLarge(_) => Some(Self::TooLarge),
-            Error::Unreadable => Some(Self::Unreadable),
+            Error::UnreadableChain => Some(Self::UnreadableChain),
             Error::Foreign => Some(Self::Foreign),
             Error::Integrity | Error::Unsealed | Error::Expired => Some(Self::Integrity),
             Error::Malformed(_) => Some(Self::Malformed),
@@ -133,9 +133,9 @@ mod tests {
         for (error, reason) in [
             (Error::Exists(text()), Some("exists")),
             (Error::Renewed, Some("exists")),
-            (Error::Suspended, Some("suspended")),
+            (Error::PolicySuspended, Some("suspended")),
             (Error::TooLarge(text()), Some("too-large")),
-            (Error::Unreadable, Some("unreadable")),
+            (Error::UnreadableChain, Some("unreadable")),
             (Error::Foreign, Some("foreign")),
             (Error::Integrity, Some("integrity")),
             (Error::Unsealed, Some("integrity")),

@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 
 use crate::error::Error;
-use crate::moment::Moment;
 use crate::store::item::Key;
 use crate::store::ledger::Ledger;
 use crate::store::location::Location;
 use crate::store::progress::{MAX_FAILURES, Progress, RunFailure};
+use crate::timestamp::Timestamp;
 
 use super::super::DAY_SECONDS;
 use super::tally::Tally;
@@ -19,8 +19,8 @@ use super::tally::Tally;
 pub(super) const KEPT_SECONDS: u64 = 90 * DAY_SECONDS;
 
 /// Returns when the entries of a run are removed.
-pub(super) fn end_of_run() -> Option<Moment> {
-    Moment::now().after(KEPT_SECONDS)
+pub(super) fn end_of_run() -> Option<Timestamp> {
+    Timestamp::now().after(KEPT_SECONDS)
 }
 
 /// The progress of a part and the marks of its changes.
@@ -140,7 +140,7 @@ impl<'a> Checkpoint<'a> {
         let Some(Stored { ledger, run, part }) = &self.stored else { return Ok(true) };
         let before = self.progress.page;
         self.progress.page += 1;
-        self.progress.progressed_at = Some(Moment::now());
+        self.progress.progressed_at = Some(Timestamp::now());
         ledger.put_progress(run, part, &self.progress, before, failures, end_of_run()).await
     }
 }

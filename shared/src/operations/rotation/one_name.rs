@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use futures_util::future::BoxFuture;
 use tokio::time::{Duration, Instant};
 
-use crate::chain::Caller;
+use crate::audit_chain::Caller;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::fields::Fields;

@@ -1,13 +1,13 @@
 //! The padding of version numbers. Clients before 2016 wrote numbers without leading zeros. As text,
 //! such a number sorts above all padded ones, so no new version could follow it.
 
+use crate::audit_chain::{EventKind, NewEvent};
 use crate::backoff::Backoff;
-use crate::chain::{EventKind, NewEvent};
 use crate::envelope::{self, Envelope};
 use crate::error::Error;
 use crate::keys::Unwrapped;
 use crate::life::newest_after_rewrite;
-use crate::name::{Label, Name};
+use crate::name::{Name, VersionKey};
 use crate::row::{self, Attribute, Row};
 use crate::store::location::Location;
 use crate::store::scan::Stores;
@@ -55,7 +55,7 @@ pub(super) async fn plan(job: &Job<'_>, version: &ScannedVersion) -> Result<Plan
     let Ok(opened) = envelope.open(&key) else { return Ok(Plan::Fail(Reason::Integrity)) };
     let mut row = padded(version, row);
     row.remove("seal");
-    Ok(match envelope::seal_over(&key, &opened.secret, row) {
+    Ok(match envelope::add_seal(&key, &opened.secret, row) {
         Err(_) => Plan::Fail(Reason::Unsealable),
         Ok(row) if !row::fits(&row) => Plan::Fail(Reason::TooLarge),
         Ok(row) => Plan::Change(row),
@@ -81,7 +81,7 @@ pub(super) async fn cannot_pad(
     // Versions with lower numbers are padded before. Those with higher ones are in the way whether
     // they are padded or not.
     let (highest, others) = labels.split_first().map_or((None, &[][..]), |(a, b)| (Some(a), b));
-    let second = others.iter().map(Label::padded).max_by(|a, b| a.as_str().cmp(b.as_str()));
+    let second = others.iter().map(VersionKey::padded).max_by(|a, b| a.as_str().cmp(b.as_str()));
     Ok((!keeps_order(&version.label, highest, second.as_ref())).then_some(Reason::Order))
 }
 
@@ -133,7 +133,7 @@ pub(super) async fn apply(
 async fn refused(
     table: &SecretsTable,
     name: &Name,
-    label: &Label,
+    label: &VersionKey,
 ) -> Result<Option<Reason>, Error> {
     let labels = table.highest_labels(name, 2).await?;
     let (highest, second) = (labels.first(), labels.get(1));
@@ -145,9 +145,13 @@ async fn refused(
 
 /// Whether the same version is current after `label` is padded, judged by the two highest sort keys.
 /// They are compared as text, as DynamoDB does.
-fn keeps_order(label: &Label, highest: Option<&Label>, second: Option<&Label>) -> bool {
+fn keeps_order(
+    label: &VersionKey,
+    highest: Option<&VersionKey>,
+    second: Option<&VersionKey>,
+) -> bool {
     let padded = label.padded();
-    let above = |other: &Label| other.as_str() > padded.as_str();
+    let above = |other: &VersionKey| other.as_str() > padded.as_str();
     match highest {
         // It is current and must stay current.
         Some(highest) if highest == label => !second.is_some_and(above),
@@ -162,8 +166,8 @@ mod tests {
     use super::*;
 
     fn keeps(label: &str, highest: &[&str]) -> bool {
-        let labels: Vec<_> = highest.iter().map(|text| Label::stored(*text)).collect();
-        keeps_order(&Label::stored(label), labels.first(), labels.get(1))
+        let labels: Vec<_> = highest.iter().map(|text| VersionKey::stored(*text)).collect();
+        keeps_order(&VersionKey::stored(label), labels.first(), labels.get(1))
     }
 
     #[test]
@@ -198,20 +202,20 @@ mod tests {
     fn no_step_changes_the_current_version() {
         let numbers = [1_u64, 2, 9, 10, 100];
         for set in 0..3_usize.pow(5) {
-            let mut labels: Vec<(u64, Label)> = Vec::new();
+            let mut labels: Vec<(u64, VersionKey)> = Vec::new();
             for (index, number) in numbers.iter().enumerate() {
                 match set / 3_usize.pow(u32::try_from(index).unwrap()) % 3 {
-                    1 => labels.push((*number, Label::stored(number.to_string()))),
-                    2 => labels.push((*number, Label::stored(format!("{number:019}")))),
+                    1 => labels.push((*number, VersionKey::stored(number.to_string()))),
+                    2 => labels.push((*number, VersionKey::stored(format!("{number:019}")))),
                     _ => {}
                 }
             }
-            let current = |labels: &[(u64, Label)]| {
+            let current = |labels: &[(u64, VersionKey)]| {
                 labels.iter().max_by(|a, b| a.1.as_str().cmp(b.1.as_str())).map(|it| it.0)
             };
             let before = current(&labels);
             for index in 0..labels.len() {
-                let mut sorted: Vec<Label> = labels.iter().map(|it| it.1.clone()).collect();
+                let mut sorted: Vec<VersionKey> = labels.iter().map(|it| it.1.clone()).collect();
                 sorted.sort_by(|a, b| b.as_str().cmp(a.as_str()));
                 let label = labels[index].1.clone();
                 if label.padded() != label && keeps_order(&label, sorted.first(), sorted.get(1)) {

@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::chain::Caller;
+use crate::audit_chain::Caller;
 use crate::error::Error;
 use crate::store::item::Key;
 use crate::store::ledger::Part;

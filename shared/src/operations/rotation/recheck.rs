@@ -3,15 +3,15 @@
 
 use tokio::time::Instant;
 
-use crate::chain::{self, EventKind};
+use crate::audit_chain::{self, EventKind};
 use crate::error::Error;
-use crate::moment::Moment;
 use crate::name::Name;
 use crate::row::{Attribute, Row};
 use crate::store::item::Key;
 use crate::store::ledger::{Ledger, Part};
 use crate::store::location::Location;
 use crate::store::runs::Run;
+use crate::timestamp::Timestamp;
 
 use super::action::Reason;
 use super::checkpoint::Checkpoint;
@@ -38,7 +38,7 @@ pub(super) async fn recheck<V: VersionRotation>(
     // An event from before the run may belong to a later transaction: its call was tried again, or
     // another clock was behind.
     let since = run.started_at.unix() - CLOCK_SECONDS;
-    let since = Moment::from_unix(since).unwrap_or(run.started_at);
+    let since = Timestamp::from_unix_seconds(since).unwrap_or(run.started_at);
     let (mut keys, mut next) = (Vec::new(), resume_key(checkpoint.progress().after.clone()));
     for _ in 0..MAX_READS {
         let limit = job.coffer.page_limit() * 10;
@@ -74,8 +74,8 @@ async fn recheck_name<V: VersionRotation>(
     for _ in 0..MAX_PASSES {
         let before = match ledger.chain_head(&name).await {
             Ok(head) => head,
-            Err(Error::Unreadable) => {
-                let failures = vec![failure_of_name(text, Reason::Unreadable)];
+            Err(Error::UnreadableChain) => {
+                let failures = vec![failure_of_name(text, Reason::UnreadableChain)];
                 return Ok(Some(Tally { changed, failures, ..Tally::default() }));
             }
             Err(error) => return Err(error),
@@ -129,7 +129,7 @@ async fn has_moved(
     name: &Name,
     sequence: u64,
 ) -> Result<bool, Error> {
-    let mut after = Some(chain::key(sequence));
+    let mut after = Some(audit_chain::key(sequence));
     loop {
         let (rows, more) = ledger.events(name, true, after, None).await?;
         let is_move = |row: &Row| {

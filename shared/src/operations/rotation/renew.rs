@@ -3,13 +3,12 @@
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::chain::Caller;
-use crate::digest;
+use crate::audit_chain::Caller;
 use crate::error::Error;
 use crate::fields::Fields;
-use crate::generate::weak_policy;
-use crate::life::Top;
-use crate::moment::Moment;
+use crate::generate::weak_policy_error;
+use crate::hash;
+use crate::life::HighestVersion;
 use crate::name::Name;
 use crate::row::{Attribute, Row};
 use crate::store::item::Key;
@@ -19,6 +18,7 @@ use crate::store::progress::{Progress, RunFailure};
 use crate::store::runs::Run;
 use crate::store::scan::Stores;
 use crate::store::tokens::Token;
+use crate::timestamp::Timestamp;
 
 use super::super::Coffer;
 use super::super::errors::not_found;
@@ -43,7 +43,7 @@ pub enum PolicyEntry {
     /// A policy.
     Policy(Box<RotationPolicy>),
     /// One that cannot be read, by its sort key.
-    Unreadable(String),
+    UnreadableChain(String),
 }
 
 impl Rotation for Renew {
@@ -75,7 +75,7 @@ impl Rotation for Renew {
         Box::pin(async move {
             match entry {
                 PolicyEntry::Policy(policy) => plan(job.stores, policy, false).await,
-                PolicyEntry::Unreadable(_) => Ok(Plan::Fail(Reason::Unreadable)),
+                PolicyEntry::UnreadableChain(_) => Ok(Plan::Fail(Reason::UnreadableChain)),
             }
         })
     }
@@ -83,8 +83,8 @@ impl Rotation for Renew {
     /// Returns a mark of the name: a policy that was to be renewed and is no longer due was renewed.
     fn mark(entry: &PolicyEntry, _: Option<&NewVersion>) -> String {
         short_mark(&match entry {
-            PolicyEntry::Policy(policy) => digest::of_parts([policy.name.as_str()]),
-            PolicyEntry::Unreadable(entry) => digest::of_parts([entry.as_str()]),
+            PolicyEntry::Policy(policy) => hash::of_parts([policy.name.as_str()]),
+            PolicyEntry::UnreadableChain(entry) => hash::of_parts([entry.as_str()]),
         })
     }
 
@@ -100,7 +100,7 @@ impl Rotation for Renew {
                         let outcome = renew(job, policy, change).await;
                         outcome.or_else(|error| job.reason(error).map(Outcome::Failed))?
                     }
-                    PolicyEntry::Unreadable(_) => Outcome::Skipped,
+                    PolicyEntry::UnreadableChain(_) => Outcome::Skipped,
                 };
                 applied.push(Applied { item, mark, outcome });
             }
@@ -134,7 +134,7 @@ impl PolicyEntry {
     fn of(row: &Row) -> Self {
         let entry = row.get("entry").and_then(Attribute::text).unwrap_or_default().to_owned();
         let policy = RotationPolicy::of(row).map(Box::new);
-        policy.map_or(Self::Unreadable(entry), Self::Policy)
+        policy.map_or(Self::UnreadableChain(entry), Self::Policy)
     }
 }
 
@@ -142,7 +142,7 @@ impl Item for PolicyEntry {
     fn name(&self) -> &str {
         match self {
             Self::Policy(policy) => policy.name.as_str(),
-            Self::Unreadable(entry) => policies::name_of(entry).unwrap_or_default(),
+            Self::UnreadableChain(entry) => policies::name_of(entry).unwrap_or_default(),
         }
     }
 
@@ -158,7 +158,7 @@ async fn plan(
     policy: &RotationPolicy,
     now: bool,
 ) -> Result<Plan<NewVersion>, Error> {
-    if !now && policy.due.is_none_or(|due| due > Moment::now()) {
+    if !now && policy.due.is_none_or(|due| due > Timestamp::now()) {
         return Ok(Plan::Skip);
     }
     if !policy.rules.is_strong() {
@@ -167,15 +167,15 @@ async fn plan(
     let (head, row) = name_state::read_described(stores, &policy.name).await?;
     // A deleted secret waits. When it is restored, it is renewed once.
     let Some(row) = row else { return Ok(Plan::Skip) };
-    let top = Top::of(&row);
+    let top = HighestVersion::of(&row);
     // An expired version counts as deleted. For one name, the error says what to do.
-    if !now && top.as_ref().is_some_and(|top| top.has_expired(Moment::now())) {
+    if !now && top.as_ref().is_some_and(|top| top.has_expired(Timestamp::now())) {
         return Ok(Plan::Skip);
     }
     if !policy.belongs_to(&head)
         || !life_continues(stores, &policy.name, &head, top.as_ref()).await?
     {
-        return Ok(Plan::Fail(Reason::Suspended));
+        return Ok(Plan::Fail(Reason::PolicySuspended));
     }
     Ok(next(policy, &row))
 }
@@ -189,7 +189,7 @@ fn next(policy: &RotationPolicy, row: &Row) -> Plan<NewVersion> {
         return Plan::Fail(Reason::Json);
     }
     let context = policy.context.clone().or_else(|| sealed_context(row));
-    let Some(context) = context else { return Plan::Fail(Reason::Context) };
+    let Some(context) = context else { return Plan::Fail(Reason::EncryptionContext) };
     Plan::Change(NewVersion {
         name: policy.name.clone(),
         value: Value::Generated(policy.rules.clone()),
@@ -241,7 +241,7 @@ impl OneName for RenewName {
     /// is done once in 24 hours.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without a policy or a version; [`Error::Suspended`]; [`Error::Invalid`]
+    /// [`Error::NotFound`] without a policy or a version; [`Error::PolicySuspended`]; [`Error::Invalid`]
     /// if the context is not known, the policy allows too few values, or policy and value do not
     /// match; [`Error::Renewed`]; and as put.
     fn apply<'a>(
@@ -283,8 +283,8 @@ impl OneName for RenewName {
 /// The error for one name that cannot be renewed.
 fn refused(reason: Reason) -> Error {
     match reason {
-        Reason::Weak => weak_policy(),
-        Reason::Suspended => Error::Suspended,
+        Reason::Weak => weak_policy_error(),
+        Reason::PolicySuspended => Error::PolicySuspended,
         Reason::Json => Error::invalid(
             "The value and the policy do not match: a JSON object requires a policy with \
              `generate.template` and `generate.key`, any other value one without. Put the policy \
@@ -301,17 +301,17 @@ fn refused(reason: Reason) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::Context;
-    use crate::generate::Rules;
+    use crate::encryption_context::EncryptionContext;
+    use crate::generate::GenerateRules;
     use crate::schedule::Schedule;
     use crate::template::Template;
 
     fn policy(template: Option<&str>) -> RotationPolicy {
         let template =
             template.map(|text| Template::new(text.to_owned(), "password".to_owned()).unwrap());
-        let rules = Rules::plain().unwrap().within(template);
+        let rules = GenerateRules::plain().unwrap().within(template);
         let schedule = Schedule::every(1).unwrap();
-        let context = Some(Context::default());
+        let context = Some(EncryptionContext::default());
         RotationPolicy::new("n".parse().unwrap(), schedule, rules, context).unwrap()
     }
 
@@ -336,9 +336,9 @@ mod tests {
     fn a_refused_renewal_says_what_to_do() {
         for (reason, code, advice) in [
             (Reason::Weak, "Invalid", "64 bits"),
-            (Reason::Suspended, "Exists", "Put the policy again"),
+            (Reason::PolicySuspended, "Exists", "Put the policy again"),
             (Reason::Json, "Invalid", "`generate.template`"),
-            (Reason::Context, "Invalid", "`context`"),
+            (Reason::EncryptionContext, "Invalid", "`context`"),
         ] {
             let error = refused(reason);
             assert_eq!(error.code().name, code);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::error::Error;
-use crate::moment::Moment;
-use crate::name::Label;
+use crate::name::VersionKey;
 use crate::store::item::Key;
 use crate::store::location::Location;
 use crate::store::progress::{FAILURE, Progress, RunFailure};
 use crate::store::runs::Run;
+use crate::timestamp::Timestamp;
 
 use super::super::Coffer;
 use super::super::errors::invalid_next;
@@ -34,13 +34,13 @@ pub struct Report {
     pub dry_run: bool,
     /// When the run began.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Moment>,
+    pub started_at: Option<Timestamp>,
     /// When the progress of the run was last written.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub progressed_at: Option<Moment>,
+    pub progressed_at: Option<Timestamp>,
     /// When the run ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended_at: Option<Moment>,
+    pub ended_at: Option<Timestamp>,
     /// How many versions or policies were seen.
     pub seen: u64,
     /// How many of these were changed or, in a dry run, would be.
@@ -67,7 +67,7 @@ pub struct FailedItem {
     pub name: String,
     /// The version; `None` for a policy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<Label>,
+    pub version: Option<VersionKey>,
     /// True for a deleted version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted: Option<bool>,
@@ -131,7 +131,7 @@ impl Coffer {
         limit: u32,
     ) -> Result<Report, Error> {
         let run = self.ledger()?.run(action.as_str()).await?;
-        let kept = |run: &Run| run.started_at.after(KEPT_SECONDS) > Some(Moment::now());
+        let kept = |run: &Run| run.started_at.after(KEPT_SECONDS) > Some(Timestamp::now());
         self.report_of(action, run.filter(kept).ok_or_else(no_run)?, after, limit).await
     }
 

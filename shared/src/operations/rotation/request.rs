@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::chain::Caller;
+use crate::audit_chain::Caller;
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::event::Answer;
 use crate::fields::Fields;
-use crate::name::{Label, Name, Revision, Version};
+use crate::name::{Name, Revision, Version, VersionKey};
+use crate::request::Response;
 
 use super::super::legacy_hints::LegacyHints;
 use super::super::put::StoredVersion;
@@ -175,11 +175,11 @@ impl<R: RotationFunction> Operation for RotationRequest<R> {
         }
     }
 
-    fn respond(output: RotationOutput) -> Result<Answer, Error> {
-        let answer = Answer::json(&output)?;
+    fn respond(output: RotationOutput) -> Result<Response, Error> {
+        let answer = Response::json(&output)?;
         Ok(match output {
             RotationOutput::Renewed(RenewedName { version: Some(version), .. }) => {
-                answer.of_version(Label::from(version))
+                answer.of_version(VersionKey::from(version))
             }
             _ => answer,
         })

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::future::BoxFuture;
 
-use crate::chain::EventKind;
-use crate::context::Context;
-use crate::envelope::{self, Envelope, Examined, Refusal, wrapped_key};
+use crate::audit_chain::EventKind;
+use crate::encryption_context::EncryptionContext;
+use crate::envelope::{self, Envelope, OpenError, SealPlan, wrapped_key};
 use crate::error::Error;
 use crate::keys::Unwrapped;
 use crate::name::{Name, Revision};
@@ -85,18 +85,18 @@ async fn plan(job: &Job<'_>, version: &ScannedVersion) -> Result<Plan<Row>, Erro
     let described = if in_place { described } else { pad::padded(version, described) };
     let resealed = match examined {
         Err(refusal) => return Ok(Plan::Fail(reason_of(refusal))),
-        Ok(Examined::Ambiguous) => return Ok(Plan::Fail(Reason::Ambiguous)),
-        Ok(Examined::Contradicted) => return Ok(Plan::Fail(Reason::Dialect)),
-        Ok(Examined::AsItIs(secret)) => {
+        Ok(SealPlan::NeedsHint) => return Ok(Plan::Fail(Reason::Ambiguous)),
+        Ok(SealPlan::WrongHint) => return Ok(Plan::Fail(Reason::Dialect)),
+        Ok(SealPlan::AddSeal(secret)) => {
             let mut whole = described;
             for kept in ["key", "contents", "hmac", "digest"] {
                 whole.extend(row.get(kept).map(|value| (kept.to_owned(), value.clone())));
             }
-            envelope::seal_over(&key, &secret, whole)
+            envelope::add_seal(&key, &secret, whole)
         }
         // Whether it fits is known without a new data key.
-        Ok(Examined::Anew(_)) if job.dry_run => Ok(described),
-        Ok(Examined::Anew(secret)) => {
+        Ok(SealPlan::NewDataKey(_)) if job.dry_run => Ok(described),
+        Ok(SealPlan::NewDataKey(secret)) => {
             let (key, wrapped) = job.coffer.keys()?.generate(&context).await?;
             envelope::seal(&key, &secret, described).map(|mut row| {
                 let wrapped = BASE64_STANDARD.encode(wrapped);
@@ -119,7 +119,7 @@ fn refused(job: &Job<'_>, version: &ScannedVersion, row: &Row) -> Option<Reason>
     if name.is_ok_and(|name| unless_reserved(&name).is_err()) {
         return Some(Reason::Unsealable);
     }
-    if envelope::is_stripped(row) {
+    if envelope::is_seal_removed(row) {
         return Some(Reason::Stripped);
     }
     // Otherwise a row whose seal was removed would get another, whatever its name.
@@ -131,7 +131,7 @@ async fn unwrap(
     job: &Job<'_>,
     version: &ScannedVersion,
     envelope: &Envelope<'_>,
-) -> Result<Result<(std::sync::Arc<DataKey>, Context), Plan<Row>>, Error> {
+) -> Result<Result<(std::sync::Arc<DataKey>, EncryptionContext), Plan<Row>>, Error> {
     let mut failed = FailedContexts::default();
     for context in job.hints.contexts(&version.name) {
         match job.coffer.keys()?.unwrap(envelope.wrapped_key(), &context).await {
@@ -143,21 +143,21 @@ async fn unwrap(
             Err(error) => failed.add(error)?,
         }
     }
-    failed.plan(Reason::Context).map(Err)
+    failed.plan(Reason::EncryptionContext).map(Err)
 }
 
 /// Returns why a row that was not opened is not changed.
-fn reason_of(refusal: Refusal) -> Reason {
+fn reason_of(refusal: OpenError) -> Reason {
     match refusal {
-        Refusal::Integrity => Reason::Integrity,
-        Refusal::Malformed | Refusal::UnsupportedDigest => Reason::Malformed,
-        Refusal::Ambiguous => Reason::Ambiguous,
+        OpenError::Integrity => Reason::Integrity,
+        OpenError::Malformed | OpenError::UnsupportedDigest => Reason::Malformed,
+        OpenError::Ambiguous => Reason::Ambiguous,
     }
 }
 
 /// Returns the describing attributes of the sealed row: those of the legacy row, the context, and a
 /// revision if it has none. Returns `None` if one of them has an unexpected type.
-fn described(row: &Row, context: &Context) -> Result<Option<Row>, Error> {
+fn described(row: &Row, context: &EncryptionContext) -> Result<Option<Row>, Error> {
     let mut described = row.clone();
     for part in ["key", "contents", "hmac", "digest"] {
         described.remove(part);

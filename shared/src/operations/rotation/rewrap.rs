@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use futures_util::future::BoxFuture;
 
-use crate::chain::EventKind;
-use crate::context::Context;
+use crate::audit_chain::EventKind;
+use crate::encryption_context::EncryptionContext;
 use crate::envelope::wrapped_key;
 use crate::error::Error;
 use crate::keys::Rewrapped;
@@ -83,11 +83,11 @@ async fn plan(job: &Job<'_>, version: &ScannedVersion) -> Result<Plan<Vec<u8>>, 
             Err(error) => failed.add(error)?,
         }
     }
-    failed.plan(if sealed { Reason::Integrity } else { Reason::Context })
+    failed.plan(if sealed { Reason::Integrity } else { Reason::EncryptionContext })
 }
 
 /// Returns the context in a sealed row. KMS verifies it: it accepts no other.
-pub(super) fn sealed_context(row: &Row) -> Option<Context> {
+pub(super) fn sealed_context(row: &Row) -> Option<EncryptionContext> {
     row.get("seal")?;
-    Context::new(row.get("context")?.map()?.clone()).ok()
+    EncryptionContext::new(row.get("context")?.map()?.clone()).ok()
 }

@@ -1,10 +1,10 @@
 //! The beginning and the end of a run.
 
+use crate::audit_chain::Caller;
 use crate::backoff::Backoff;
-use crate::chain::Caller;
 use crate::error::Error;
-use crate::moment::Moment;
 use crate::store::runs::Run;
+use crate::timestamp::Timestamp;
 
 use super::super::Coffer;
 use super::super::legacy_hints::LegacyHints;
@@ -46,7 +46,7 @@ impl ExecutionId {
 
     /// Returns the id of a run that begins at this time: the name of the execution, which can be
     /// used again, and the time.
-    fn run_id(&self, started_at: Moment) -> String {
+    fn run_id(&self, started_at: Timestamp) -> String {
         let name = self.0.rsplit(':').next().unwrap_or(&self.0);
         format!("{name}/{}", started_at.unix())
     }
@@ -73,7 +73,7 @@ impl std::str::FromStr for StartTime {
     fn from_str(text: &str) -> Result<Self, Error> {
         let time = text.parse::<jiff::Timestamp>().ok();
         // A future time would keep every start until then from beginning.
-        let latest = Moment::now().unix() + CLOCK_SECONDS;
+        let latest = Timestamp::now().unix() + CLOCK_SECONDS;
         let time = time.filter(|time| time.as_second() <= latest);
         let milliseconds = time.and_then(|time| time.as_millisecond().try_into().ok());
         milliseconds.map(Self).ok_or(Error::invalid(
@@ -169,7 +169,7 @@ impl Coffer {
         request: Vec<u8>,
     ) -> Run {
         let parts = self.options.kms_requests_per_second / RATE_OF_PART;
-        let started_at = Moment::now();
+        let started_at = Timestamp::now();
         Run {
             id: execution.run_id(started_at),
             execution: execution.0.clone(),
@@ -201,7 +201,7 @@ impl Coffer {
                 report.state = Some("replaced");
                 return Ok(report);
             };
-            let ended = Run { ended_at: run.ended_at.or(Some(Moment::now())), ..run.clone() };
+            let ended = Run { ended_at: run.ended_at.or(Some(Timestamp::now())), ..run.clone() };
             if run == ended || ledger.put_run(action, &ended, Some(&run)).await? {
                 return self.report_of(R::ACTION, ended, None, MAX_FAILURES_AT_END).await;
             }
@@ -220,7 +220,7 @@ impl RunStart {
     /// writes.
     fn continues(&self, run: &Run, request: &[u8]) -> bool {
         // The entries of an older run may be gone.
-        let kept = run.started_at.after(KEPT_SECONDS) > Some(Moment::now());
+        let kept = run.started_at.after(KEPT_SECONDS) > Some(Timestamp::now());
         let same = run.request == request || (self.token.is_some() && !run.dry_run);
         run.ended_at.is_none() && same && kept
     }
@@ -252,7 +252,9 @@ mod tests {
 
     #[test]
     fn a_run_id_has_the_name_of_the_execution_and_the_time() {
-        let id = |arn: &str| ExecutionId(arn.to_owned()).run_id(Moment::from_unix(7).unwrap());
+        let id = |arn: &str| {
+            ExecutionId(arn.to_owned()).run_id(Timestamp::from_unix_seconds(7).unwrap())
+        };
         let arn = "arn:aws:states:eu-west-1:123456789012:execution:machine:by-hand";
         assert_eq!(id(arn), "by-hand/7");
         assert_eq!(id("direct"), "direct/7");
@@ -273,7 +275,7 @@ mod tests {
             dry_run,
             parts: 1,
             token: None,
-            started_at: Moment::now(),
+            started_at: Timestamp::now(),
             ended_at: None,
         };
         let continues = |start: &RunStart, run: &Run| start.continues(run, &start.request_hash());
@@ -282,9 +284,10 @@ mod tests {
         assert!(!continues(&by_hand, &run(Vec::new(), false)));
         assert!(continues(&start(false, Some("schedule")), &run(Vec::new(), false)));
         assert!(!continues(&start(false, Some("schedule")), &run(Vec::new(), true)));
-        let ended = Run { ended_at: Some(Moment::now()), ..run(by_hand.request_hash(), false) };
+        let ended = Run { ended_at: Some(Timestamp::now()), ..run(by_hand.request_hash(), false) };
         assert!(!continues(&by_hand, &ended));
-        let old = Moment::from_unix(Moment::now().unix() - 100 * 24 * 60 * 60).unwrap();
+        let old =
+            Timestamp::from_unix_seconds(Timestamp::now().unix() - 100 * 24 * 60 * 60).unwrap();
         let old = Run { started_at: old, ..run(by_hand.request_hash(), false) };
         assert!(!continues(&by_hand, &old));
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use futures_util::future::BoxFuture;
 
-use crate::chain::EventKind;
+use crate::audit_chain::EventKind;
 use crate::error::Error;
 use crate::row::Row;
 use crate::store::condition::Projection;

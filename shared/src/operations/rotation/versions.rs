@@ -3,9 +3,9 @@
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::digest;
 use crate::envelope::wrapped_key;
 use crate::error::Error;
+use crate::hash;
 use crate::row::{Attribute, Row};
 use crate::store::item::Key;
 use crate::store::ledger::Part;
@@ -122,7 +122,7 @@ fn mark(version: &ScannedVersion, row: &Row, wrapped: &[u8]) -> String {
     }
     let seal = row.get("seal").and_then(Attribute::text).unwrap_or_default();
     let key = [version.location.as_str(), &name, &sort].map(str::as_bytes);
-    let hash = digest::of_parts(key.into_iter().chain([wrapped, seal.as_bytes()]));
+    let hash = hash::of_parts(key.into_iter().chain([wrapped, seal.as_bytes()]));
     short_mark(&hash)
 }
 

@@ -36,7 +36,7 @@ async fn a_deleted_secret_moves_to_the_ledger_for_its_recovery_window() {
             let mut inner = row;
             inner.remove("name");
             assert_eq!(entry["row"]["M"], Value::Object(inner));
-            let left = seconds(entry, "ttl") - crate::moment::Moment::now().unix();
+            let left = seconds(entry, "ttl") - crate::timestamp::Timestamp::now().unix();
             assert!((days * DAY - 5..=days * DAY).contains(&left), "{left}");
         }
         assert_eq!(entries.len(), 2);

@@ -203,7 +203,7 @@ async fn an_event_ends_with_the_retention_of_the_history() {
     put(&stack, "n", "one").await;
     let event = &stack.aws.entries("n", "event#")[0];
     let seconds = |value: &serde_json::Value| value["N"].as_str().unwrap().parse::<i64>().unwrap();
-    let left = seconds(&event["ttl"]) - crate::moment::Moment::now().unix();
+    let left = seconds(&event["ttl"]) - crate::timestamp::Timestamp::now().unix();
     assert!((30 * 86_400 - 5..=30 * 86_400).contains(&left), "{left}");
     assert!(!stack.aws.entries("n", "head")[0].contains_key("ttl"), "the head stays");
 }

@@ -6,8 +6,8 @@ use super::super::delete::Delete;
 use super::super::policy::Policy;
 use super::super::restore::Restore;
 use super::{check_history, events, padded, put, put_meanwhile, value, versions};
-use crate::moment::Moment;
 use crate::testing::{Fault, Stack, legacy_row, options};
+use crate::timestamp::Timestamp;
 
 /// Creates a stack with a deleted secret of two versions.
 async fn deleted() -> Stack {
@@ -72,7 +72,7 @@ async fn a_version_past_its_recovery_window_is_not_restored() {
     for entry in stack.aws.entries("n", "deleted#") {
         let sort = entry["entry"]["S"].as_str().unwrap().to_owned();
         stack.aws.edit_item("ledger", "n", &sort, |entry| {
-            entry.insert("ttl".to_owned(), json!({"N": Moment::now().unix().to_string()}));
+            entry.insert("ttl".to_owned(), json!({"N": Timestamp::now().unix().to_string()}));
         });
     }
     assert_eq!(stack.code::<Restore>(json!({"name": "n"})).await, "NotFound");

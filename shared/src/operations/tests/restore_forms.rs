@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::super::delete::Delete;
 use super::super::restore::Restore;
 use super::{padded, value, versions};
-use crate::moment::Moment;
 use crate::testing::{Item, Stack, legacy_row};
+use crate::timestamp::Timestamp;
 
 /// Deletes rows of these sort keys, then puts a padded version above all of them.
 async fn under_padded(rows: &[&str]) -> Stack {
@@ -106,7 +106,7 @@ fn put_before_reseal(stack: &Stack, version: &str, sequence: u64) {
     let mut row: Item = legacy_row(&stack.aws, "n", version, "before", &[]);
     row.remove("name");
     let entry = format!("deleted#{}#0123456789abcdef-{sequence}", padded(1));
-    let until = Moment::now().unix() + 1000;
+    let until = Timestamp::now().unix() + 1000;
     let item = json!({
         "name": {"S": "n"}, "entry": {"S": entry}, "sequence": {"N": sequence.to_string()},
         "deleted_at": {"N": "1000"}, "ttl": {"N": until.to_string()}, "row": {"M": row},

@@ -2,8 +2,8 @@
 
 use std::mem;
 
+use crate::audit_chain::{ChainHead, EventKind, NewEvent};
 use crate::backoff::Backoff;
-use crate::chain::{ChainHead, EventKind, NewEvent};
 use crate::error::Error;
 use crate::life::newest_after_rewrite;
 use crate::name::Name;

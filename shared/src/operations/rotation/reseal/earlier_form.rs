@@ -1,11 +1,11 @@
 //! The earlier form of a version that is sealed under a new data key.
 
-use crate::moment::Moment;
-use crate::name::Label;
+use crate::name::VersionKey;
 use crate::row::{Attribute, Row};
 use crate::store::deleted::before_reseal_entry;
 use crate::store::item::Item;
 use crate::store::scanned_version::ScannedVersion;
+use crate::timestamp::Timestamp;
 
 use super::super::super::DAY_SECONDS;
 use super::super::super::delete::Recovery;
@@ -23,9 +23,9 @@ pub(in super::super) fn earlier_form(
         return None;
     }
     let label = row.get("version").and_then(Attribute::text).unwrap_or(version.label.as_str());
-    let now = Moment::now();
+    let now = Timestamp::now();
     let until = version.until().or_else(|| now.after(SECONDS)).unwrap_or(now);
-    Some(before_reseal_entry(&version.to_live_item(), &Label::stored(label), sequence, until))
+    Some(before_reseal_entry(&version.to_live_item(), &VersionKey::stored(label), sequence, until))
 }
 
 /// Whether the plaintext of a row is sealed under a new data key.
@@ -81,7 +81,7 @@ pub(super) mod tests {
         let old = entry["row"].as_m().unwrap();
         assert_eq!((&old["version"], &old["key"]), (&text("7"), &text("old")));
         let ttl: i64 = entry["ttl"].as_n().unwrap().parse().unwrap();
-        let days = (ttl - Moment::now().unix()) / i64::try_from(DAY_SECONDS).unwrap();
+        let days = (ttl - Timestamp::now().unix()) / i64::try_from(DAY_SECONDS).unwrap();
         assert!((29..=30).contains(&days), "{days}");
     }
 

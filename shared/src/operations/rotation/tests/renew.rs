@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use super::super::Renew;
 use super::{FIRST, LEDGER, ONE, SECOND, SECRETS, World, counts, map, number, reasons, text};
 use crate::error::Error;
-use crate::moment::Moment;
 use crate::operations::get::Get;
 use crate::operations::policy::Policy;
 use crate::operations::put::Put;
 use crate::testing::{Fault, Item};
+use crate::timestamp::Timestamp;
 
 /// Puts a policy with these fields, which is due.
 async fn due_policy(world: &World, name: &str, fields: Value) {
@@ -57,7 +57,7 @@ async fn a_due_policy_puts_a_generated_version_with_the_description_of_the_one_b
     assert_eq!(world.operations("n"), ["put", "policy", "renew"]);
     assert!(world.verifies("n").await);
     let policy = stored_policy(&world, "n");
-    let now = Moment::now().unix();
+    let now = Timestamp::now().unix();
     assert!(integer(&policy["due"]) > now + 29 * 86_400);
     assert!((now - 60..=now).contains(&integer(&policy["renewed_at"])));
     assert_eq!(integer(&policy["sequence"]), 3);
@@ -73,7 +73,7 @@ async fn a_policy_that_is_not_due_or_has_nothing_to_renew_is_skipped() {
         world.put(name, "value").await;
         due_policy(&world, name, json!({})).await;
     }
-    edit_policy(&world, "waiting", "due", number(Moment::now().unix() + 3600));
+    edit_policy(&world, "waiting", "due", number(Timestamp::now().unix() + 3600));
     world.aws.edit_item(LEDGER, "/policies", "policy#never", |policy| drop(policy.remove("due")));
     world.delete("deleted").await;
     world.aws.edit_item(SECRETS, "expired", FIRST, |row| {

@@ -11,9 +11,9 @@ use crate::error::Error;
 /// all of these can be requested and shown. An unpadded number is hidden if the same number exists
 /// padded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Label(String);
+pub struct VersionKey(String);
 
-impl Label {
+impl VersionKey {
     /// The maximum size of a sort key in DynamoDB, in bytes.
     pub const MAX_BYTES: usize = 1024;
 
@@ -51,13 +51,13 @@ impl Label {
     }
 }
 
-impl From<Version> for Label {
+impl From<Version> for VersionKey {
     fn from(version: Version) -> Self {
         Self(version.padded())
     }
 }
 
-impl FromStr for Label {
+impl FromStr for VersionKey {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
@@ -65,12 +65,12 @@ impl FromStr for Label {
         if fits && !text.chars().any(char::is_control) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::invalid(NO_SUCH_LABEL))
+            Err(Error::invalid(NO_SUCH_VERSION))
         }
     }
 }
 
-impl serde::Serialize for Label {
+impl serde::Serialize for VersionKey {
     /// Serializes as a number if it is one, otherwise as text.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.number() {
@@ -81,7 +81,7 @@ impl serde::Serialize for Label {
 }
 
 /// The message for a version that no row can have, whichever client wrote it.
-pub(crate) const NO_SUCH_LABEL: &str = "There is no such version. `version` must be a number from \
+pub(crate) const NO_SUCH_VERSION: &str = "There is no such version. `version` must be a number from \
      1 to 9999999999999999999, or the text that another client stored as the version: 1 to 1024 \
      bytes without control characters. List the versions to see which exist.";
 
@@ -91,14 +91,14 @@ mod tests {
 
     #[test]
     fn labels_of_other_clients_are_accepted() {
-        let odd = |text: &str| Label::stored(text);
+        let odd = |text: &str| VersionKey::stored(text);
         assert_eq!(odd("7").number(), Some(7));
         assert_eq!(odd("7").padded(), odd("0000000000000000007"));
         assert_eq!(odd("+7").number(), None);
         assert_eq!(odd("v2").padded(), odd("v2"));
         assert_eq!(odd("0000000000000000000").number(), Some(0));
         for text in ["", "a\nb", &"x".repeat(1025)] {
-            let error = text.parse::<Label>().unwrap_err();
+            let error = text.parse::<VersionKey>().unwrap_err();
             assert!(error.to_string().contains("or the text that another client"), "{error}");
         }
     }

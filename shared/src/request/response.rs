@@ -4,13 +4,13 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::error::Error;
-use crate::name::Label;
+use crate::name::VersionKey;
 use crate::secret::Secret;
 
 /// The response of an operation, before it gets the form that its caller expects.
-pub struct Answer {
+pub struct Response {
     pub(super) body: Body,
-    version: Option<Label>,
+    version: Option<VersionKey>,
 }
 
 /// The content of a response; a document has a media type.
@@ -20,7 +20,7 @@ pub(super) enum Body {
     Document(Secret, &'static str),
 }
 
-impl Answer {
+impl Response {
     /// Returns a response with these fields, as JSON.
     ///
     /// # Errors
@@ -43,14 +43,14 @@ impl Answer {
 
     /// Adds the version that the response is about, for the log.
     #[must_use]
-    pub fn of_version(mut self, version: Label) -> Self {
+    pub fn of_version(mut self, version: VersionKey) -> Self {
         self.version = Some(version);
         self
     }
 
     /// Returns the version that the response is about, if it is about one.
     #[must_use]
-    pub fn version(&self) -> Option<&Label> {
+    pub fn version(&self) -> Option<&VersionKey> {
         self.version.as_ref()
     }
 }

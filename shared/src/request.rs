@@ -9,12 +9,12 @@ use crate::fields::Fields;
 
 use http::HttpEvent;
 
-pub use answer::Answer;
-pub use reply::{FunctionError, Reply, Response, Wiped};
+pub use reply::{FunctionError, HttpResponse, Reply, WipedJson};
+pub use response::Response;
 
-mod answer;
 mod http;
 mod reply;
+mod response;
 
 /// How a request was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Origin {
 }
 
 /// A request as a function received it.
-pub struct Received {
+pub struct Request {
     /// How it was sent.
     pub origin: Origin,
     /// Who sent it: the IAM ARN that the HTTP API authenticated, or `direct`.
@@ -35,7 +35,7 @@ pub struct Received {
     pub fields: Result<Fields, Error>,
 }
 
-impl Received {
+impl Request {
     /// Reads the payload of an invocation.
     #[must_use]
     pub fn read(payload: Box<RawValue>) -> Self {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{ChainHead, HEAD, hash, key, moment, sequence};
-use crate::moment::Moment;
 use crate::row::{Attribute, Row};
+use crate::timestamp::Timestamp;
 
 /// What is wrong with a row of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -28,7 +28,7 @@ pub struct Broken {
 /// A check in progress. It takes the events one by one, oldest first.
 #[derive(Debug)]
 pub struct Check {
-    now: Moment,
+    now: Timestamp,
     broken: BTreeSet<Broken>,
     entries: u64,
     last: Option<LastEvent>,
@@ -52,7 +52,7 @@ impl Check {
 
     /// Begins a check of the chain with this head, if it has one.
     #[must_use]
-    pub fn new(head: Option<&Row>, now: Moment) -> Self {
+    pub fn new(head: Option<&Row>, now: Timestamp) -> Self {
         let mut broken = BTreeSet::new();
         let tail = head.and_then(ChainHead::from_head);
         if head.is_some() && tail.is_none() {
@@ -111,13 +111,13 @@ impl Check {
 
     /// Reports the events that are missing before this one, unless the `ttl` of the last missing
     /// one has passed. It is the latest of theirs.
-    fn check_gap(&mut self, sequence: u64, previous_ttl: Option<Moment>) {
+    fn check_gap(&mut self, sequence: u64, previous_ttl: Option<Timestamp>) {
         let after = self.last.as_ref().map_or(0, |last| last.sequence);
         self.report_missing(after + 1, sequence, previous_ttl);
     }
 
     /// Reports the events `from..to` as missing, unless `ttl` has passed.
-    fn report_missing(&mut self, from: u64, to: u64, ttl: Option<Moment>) {
+    fn report_missing(&mut self, from: u64, to: u64, ttl: Option<Timestamp>) {
         if ttl.is_some_and(|end| end <= self.now) {
             return;
         }
@@ -161,7 +161,7 @@ mod tests {
     use super::super::fixtures::{
         LONG_AGO, NOW, at, caller, chain, ending, faults, name, numbered, put,
     };
-    use super::super::{EventKind, NewEvent, State};
+    use super::super::{EventKind, NameState, NewEvent};
     use super::*;
 
     #[test]
@@ -274,7 +274,8 @@ mod tests {
         let later = Some(NOW + 1_000);
         let ends = [later, Some(LONG_AGO), Some(NOW + 2_000), Some(LONG_AGO), None, Some(NOW)];
         let (rows, head) = ending(&ends);
-        let found: Vec<_> = rows.iter().map(|row| moment(row, "ttl").map(Moment::unix)).collect();
+        let found: Vec<_> =
+            rows.iter().map(|row| moment(row, "ttl").map(Timestamp::unix)).collect();
         let longest = Some(NOW + 2_000);
         assert_eq!(found, [later, later, longest, longest, None, None]);
         assert_eq!(moment(&head, "previous_ttl"), None);
@@ -315,7 +316,7 @@ mod tests {
         let caller = caller();
         let change = NewEvent {
             kind: EventKind::Delete,
-            state: State::Deleted,
+            state: NameState::Deleted,
             recoverable_until: Some(at(NOW)),
             ..put(Vec::new())
         };

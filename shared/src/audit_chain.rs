@@ -22,9 +22,9 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::moment::Moment;
-use crate::name::Label;
-use crate::row::{Attribute, Identity, Row, canonical};
+use crate::name::VersionKey;
+use crate::row::{Attribute, Row, RowIdentity, canonical};
+use crate::timestamp::Timestamp;
 
 pub use check::{Broken, Check, Fault};
 pub use head::ChainHead;
@@ -86,23 +86,23 @@ impl EventKind {
 
 /// The state of a name after an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
+pub enum NameState {
     /// The name has versions, or never had any.
     #[default]
     Live,
     /// The last version was deleted.
     Deleted,
     /// The name was put again after its last version was deleted.
-    Anew,
+    PutAgain,
 }
 
-impl State {
+impl NameState {
     /// Returns the state as the ledger stores it; `None` for the default.
     fn as_str(self) -> Option<&'static str> {
         match self {
             Self::Live => None,
             Self::Deleted => Some("deleted"),
-            Self::Anew => Some("anew"),
+            Self::PutAgain => Some("anew"),
         }
     }
 
@@ -110,7 +110,7 @@ impl State {
     fn from_row(row: &Row) -> Self {
         match row.get("state").and_then(Attribute::text) {
             Some("deleted") => Self::Deleted,
-            Some("anew") => Self::Anew,
+            Some("anew") => Self::PutAgain,
             _ => Self::Live,
         }
     }
@@ -122,28 +122,28 @@ pub struct NewEvent {
     /// The operation.
     pub kind: EventKind,
     /// The versions that it changes.
-    pub versions: Vec<Label>,
+    pub versions: Vec<VersionKey>,
     /// Whether the versions are removed for good.
     pub forced: bool,
     /// The state of the name after the change.
-    pub state: State,
+    pub state: NameState,
     /// When the recovery window of the deleted versions ends; `None` for every other change.
-    pub recoverable_until: Option<Moment>,
+    pub recoverable_until: Option<Timestamp>,
     /// The newest live version after the change.
-    pub newest: Newest,
+    pub newest: NewestVersion,
 }
 
 /// What an event records about the newest live version of its name. See [`crate::life`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Newest {
+pub enum NewestVersion {
     /// The same as in the event before; nothing if the last version was deleted.
-    Kept,
+    Unchanged,
     /// This row.
-    Is(Identity),
+    Is(RowIdentity),
     /// This row, and this event begins a life of the name.
-    Begins(Identity),
+    BeginsLife(RowIdentity),
     /// This row, and the life with this number continues: a restore brought its versions back.
-    Resumes(Identity, u64),
+    ResumesLife(RowIdentity, u64),
 }
 
 /// Returns the sort key of the event with this number.
@@ -160,8 +160,8 @@ fn sequence(row: &Row) -> Option<u64> {
 }
 
 /// Returns the timestamp in an attribute with Unix seconds.
-fn moment(row: &Row, name: &str) -> Option<Moment> {
-    row.get(name)?.integer().and_then(Moment::from_unix)
+fn moment(row: &Row, name: &str) -> Option<Timestamp> {
+    row.get(name)?.integer().and_then(Timestamp::from_unix_seconds)
 }
 
 /// Returns the hash of an event. `None` if the row has an attribute of an unsupported type.

@@ -9,9 +9,9 @@ use crate::error::Error;
 ///
 /// KMS requires keys that are not empty, and at most 8,192 bytes of keys and values together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Context(BTreeMap<String, String>);
+pub struct EncryptionContext(BTreeMap<String, String>);
 
-impl Context {
+impl EncryptionContext {
     /// The maximum size of keys and values together, in bytes.
     pub const MAX_BYTES: usize = 8192;
 
@@ -54,9 +54,9 @@ mod tests {
     #[test]
     fn the_limits_are_those_of_kms() {
         let pairs = |key: &str, bytes: usize| BTreeMap::from([(key.to_owned(), "v".repeat(bytes))]);
-        assert!(Context::new(pairs("k", 8191)).is_ok());
-        assert!(Context::new(pairs("k", 8192)).is_err());
-        assert!(Context::new(pairs("", 1)).is_err());
-        assert!(Context::new(BTreeMap::new()).unwrap().is_empty());
+        assert!(EncryptionContext::new(pairs("k", 8191)).is_ok());
+        assert!(EncryptionContext::new(pairs("k", 8192)).is_err());
+        assert!(EncryptionContext::new(pairs("", 1)).is_err());
+        assert!(EncryptionContext::new(BTreeMap::new()).unwrap().is_empty());
     }
 }

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::answer::{Body, to_json};
-use super::{Answer, Origin};
+use super::response::{Body, to_json};
+use super::{Origin, Response};
 use crate::error::Error;
 use crate::secret::Secret;
 
@@ -18,7 +18,7 @@ impl Origin {
     ///
     /// # Errors
     /// [`FunctionError`] for a direct caller. An HTTP caller gets every error as a response.
-    pub fn reply(self, result: Result<Answer, Error>) -> Result<Reply, FunctionError> {
+    pub fn reply(self, result: Result<Response, Error>) -> Result<Reply, FunctionError> {
         match self {
             Self::Http => Ok(Reply::Http(
                 result.map_or_else(|error| error_response(&error), to_http_response),
@@ -35,23 +35,23 @@ impl Origin {
 #[serde(untagged)]
 pub enum Reply {
     /// The payload for a direct caller.
-    Direct(Wiped),
+    Direct(WipedJson),
     /// The response for the HTTP API.
-    Http(Response),
+    Http(HttpResponse),
 }
 
 impl From<Box<RawValue>> for Reply {
     fn from(json: Box<RawValue>) -> Self {
-        Self::Direct(Wiped(json))
+        Self::Direct(WipedJson(json))
     }
 }
 
 /// JSON that is wiped on drop.
 #[derive(Serialize)]
 #[serde(transparent)]
-pub struct Wiped(Box<RawValue>);
+pub struct WipedJson(Box<RawValue>);
 
-impl Drop for Wiped {
+impl Drop for WipedJson {
     fn drop(&mut self) {
         String::from(Box::<str>::from(std::mem::take(&mut self.0))).zeroize();
     }
@@ -60,7 +60,7 @@ impl Drop for Wiped {
 /// An HTTP response in payload format 2.0.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Response {
+pub struct HttpResponse {
     status_code: u16,
     headers: Headers,
     #[serde(serialize_with = "as_text")]
@@ -108,7 +108,7 @@ impl From<FunctionError> for Diagnostic {
 }
 
 /// Returns the payload for a direct caller.
-fn to_payload(answer: Answer) -> Result<Box<RawValue>, Error> {
+fn to_payload(answer: Response) -> Result<Box<RawValue>, Error> {
     match answer.body {
         Body::Json(json) => Ok(json),
         Body::Bare(secret) | Body::Document(secret, _) => {
@@ -130,7 +130,7 @@ fn to_payload(answer: Answer) -> Result<Box<RawValue>, Error> {
 }
 
 /// Returns the HTTP response for a successful request.
-fn to_http_response(answer: Answer) -> Response {
+fn to_http_response(answer: Response) -> HttpResponse {
     match answer.body {
         Body::Json(json) => response(200, "application/json", Box::<str>::from(json).into()),
         Body::Bare(secret) => text_response(secret, "text/plain; charset=utf-8"),
@@ -139,20 +139,20 @@ fn to_http_response(answer: Answer) -> Response {
 }
 
 /// Returns the HTTP response for a value: text if it is UTF-8, bytes otherwise.
-fn text_response(secret: Secret, media: &'static str) -> Response {
+fn text_response(secret: Secret, media: &'static str) -> HttpResponse {
     match String::from_utf8(secret.into_bytes()) {
         Ok(text) => response(200, media, text),
         Err(bytes) => {
             let bytes = Zeroizing::new(bytes.into_bytes());
             let encoded = BASE64_STANDARD.encode(&*bytes);
             let response = response(200, "application/octet-stream", encoded);
-            Response { is_base64_encoded: true, ..response }
+            HttpResponse { is_base64_encoded: true, ..response }
         }
     }
 }
 
 /// Returns the HTTP response for a failed request.
-fn error_response(error: &Error) -> Response {
+fn error_response(error: &Error) -> HttpResponse {
     let code = error.code();
     let body = serde_json::json!({"code": code.name, "message": error.to_string()});
     let mut response = response(code.status, "application/json", body.to_string());
@@ -160,8 +160,8 @@ fn error_response(error: &Error) -> Response {
     response
 }
 
-fn response(status_code: u16, content_type: &'static str, body: String) -> Response {
-    Response {
+fn response(status_code: u16, content_type: &'static str, body: String) -> HttpResponse {
+    HttpResponse {
         status_code,
         headers: Headers { content_type, cache_control: "no-store", retry_after: None },
         body: Zeroizing::new(body),
@@ -173,7 +173,7 @@ fn response(status_code: u16, content_type: &'static str, body: String) -> Respo
 mod tests {
     use super::*;
 
-    fn replied(origin: Origin, result: Result<Answer, Error>) -> serde_json::Value {
+    fn replied(origin: Origin, result: Result<Response, Error>) -> serde_json::Value {
         serde_json::to_value(origin.reply(result).unwrap()).unwrap()
     }
 
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_bare_value_is_text_or_bytes() {
-        let bare = |bytes: &[u8]| Ok(Answer::bare(Secret::new(bytes.to_vec())));
+        let bare = |bytes: &[u8]| Ok(Response::bare(Secret::new(bytes.to_vec())));
         let text = replied(Origin::Http, bare("pässword\n".as_bytes()));
         assert_eq!(text["body"], "pässword\n");
         assert_eq!(text["headers"]["content-type"], "text/plain; charset=utf-8");
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_document_has_its_media_type_over_http_and_is_text_for_a_direct_caller() {
-        let document = || Ok(Answer::document(Secret::new(b"A='b'\n".to_vec()), "text/x"));
+        let document = || Ok(Response::document(Secret::new(b"A='b'\n".to_vec()), "text/x"));
         let response = replied(Origin::Http, document());
         assert_eq!(response["headers"]["content-type"], "text/x");
         assert_eq!(response["body"], "A='b'\n");
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_json_response_is_not_changed() {
-        let answer = || Answer::json(&serde_json::json!({"secret": "a\"b"}));
+        let answer = || Response::json(&serde_json::json!({"secret": "a\"b"}));
         let response = replied(Origin::Http, answer());
         assert_eq!(response["body"], r#"{"secret":"a\"b"}"#);
         assert_eq!(

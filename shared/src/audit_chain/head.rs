@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Caller, HEAD, NewEvent, Newest, State, hash, key, moment, sequence};
-use crate::moment::Moment;
-use crate::name::{Label, Name, Version};
-use crate::row::{Attribute, Identity, Row};
+use super::{Caller, HEAD, NameState, NewEvent, NewestVersion, hash, key, moment, sequence};
+use crate::name::{Name, Version, VersionKey};
+use crate::row::{Attribute, Row, RowIdentity};
+use crate::timestamp::Timestamp;
 
 /// The end of a chain: what the next event must refer to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,21 +15,21 @@ pub struct ChainHead {
     /// The highest version that was ever put, as far as the ledger records it.
     pub highest: Option<Version>,
     /// The state of the name.
-    pub state: State,
+    pub state: NameState,
     /// The number of the event that began the current life of the name; 0 for a life that began
     /// before events had this attribute.
     pub life: u64,
     /// The row that was the newest live version after that event; `None` if there was none, or if
     /// it is not known.
-    pub newest: Option<Identity>,
+    pub newest: Option<RowIdentity>,
     pub(super) hash: Vec<u8>,
-    pub(super) ttl: Option<Moment>,
+    pub(super) ttl: Option<Timestamp>,
 }
 
 impl ChainHead {
     /// Returns the end of a chain of three events.
     #[cfg(test)]
-    pub(crate) fn standing(state: State, life: u64, newest: Option<Identity>) -> Self {
+    pub(crate) fn standing(state: NameState, life: u64, newest: Option<RowIdentity>) -> Self {
         Self { sequence: 3, state, life, newest, ..Self::default() }
     }
 
@@ -71,7 +71,7 @@ impl ChainHead {
             hash: row.get("previous")?.bytes()?.to_vec(),
             ttl: moment(row, "previous_ttl"),
             highest: highest(row),
-            state: State::from_row(row),
+            state: NameState::from_row(row),
             life: life(row)?,
             newest: newest(row),
         })
@@ -84,7 +84,7 @@ impl ChainHead {
             hash: row.get("hash")?.bytes()?.to_vec(),
             ttl: moment(row, "ttl"),
             highest: highest(row),
-            state: State::from_row(row),
+            state: NameState::from_row(row),
             life: life(row)?,
             newest: newest(row),
         })
@@ -92,7 +92,7 @@ impl ChainHead {
 
     /// Returns the `ttl` of the next event if the retention of the stack gives `ttl`: never before
     /// that of an earlier event, and `None` if an earlier event is kept forever.
-    fn next_ttl(&self, ttl: Option<Moment>) -> Option<Moment> {
+    fn next_ttl(&self, ttl: Option<Timestamp>) -> Option<Timestamp> {
         if self.sequence == 0 {
             ttl
         } else {
@@ -104,7 +104,7 @@ impl ChainHead {
     /// delete, before events recorded lives.
     #[must_use]
     pub fn is_unnumbered(&self) -> bool {
-        self.life == 0 && self.state == State::Anew
+        self.life == 0 && self.state == NameState::PutAgain
     }
 
     /// Returns the number of the life that the next event ends by deleting the last version. A life
@@ -124,7 +124,7 @@ impl ChainHead {
         name: &Name,
         change: &NewEvent,
         caller: &Caller,
-        ttl: Option<Moment>,
+        ttl: Option<Timestamp>,
         headless: bool,
     ) -> (Row, Self) {
         let mut tail = self.after(change, ttl);
@@ -138,15 +138,16 @@ impl ChainHead {
     }
 
     /// Returns the end of the chain after `change`, without the hash.
-    fn after(&self, change: &NewEvent, ttl: Option<Moment>) -> Self {
-        let numbers = change.versions.iter().filter_map(Label::number).filter_map(Version::new);
+    fn after(&self, change: &NewEvent, ttl: Option<Timestamp>) -> Self {
+        let numbers =
+            change.versions.iter().filter_map(VersionKey::number).filter_map(Version::new);
         let sequence = self.sequence + 1;
         let (life, newest) = match &change.newest {
-            _ if change.state == State::Deleted => (self.life_when_deleted(), None),
-            Newest::Kept => (self.life, self.newest.clone()),
-            Newest::Is(identity) => (self.life, Some(identity.clone())),
-            Newest::Begins(identity) => (sequence, Some(identity.clone())),
-            Newest::Resumes(identity, life) => (*life, Some(identity.clone())),
+            _ if change.state == NameState::Deleted => (self.life_when_deleted(), None),
+            NewestVersion::Unchanged => (self.life, self.newest.clone()),
+            NewestVersion::Is(identity) => (self.life, Some(identity.clone())),
+            NewestVersion::BeginsLife(identity) => (sequence, Some(identity.clone())),
+            NewestVersion::ResumesLife(identity, life) => (*life, Some(identity.clone())),
         };
         Self {
             sequence,
@@ -166,11 +167,11 @@ impl ChainHead {
             ("name".to_owned(), text(name.as_str())),
             ("entry".to_owned(), text(&key(self.sequence))),
             ("operation".to_owned(), text(change.kind.as_str())),
-            ("at".to_owned(), Attribute::Text(Moment::now().to_string())),
+            ("at".to_owned(), Attribute::Text(Timestamp::now().to_string())),
             ("who".to_owned(), text(&caller.who)),
             ("request_id".to_owned(), text(&caller.request_id)),
         ]);
-        let versions: BTreeSet<_> = change.versions.iter().map(Label::shown).collect();
+        let versions: BTreeSet<_> = change.versions.iter().map(VersionKey::shown).collect();
         // DynamoDB does not store empty sets.
         if !versions.is_empty() {
             row.insert("versions".to_owned(), Attribute::Set(versions));
@@ -239,8 +240,8 @@ fn life(row: &Row) -> Option<u64> {
     row.get("life").map_or(Some(0), |life| life.integer()?.try_into().ok())
 }
 
-fn newest(row: &Row) -> Option<Identity> {
-    row.get("newest").and_then(Attribute::text).map(Identity::stored)
+fn newest(row: &Row) -> Option<RowIdentity> {
+    row.get("newest").and_then(Attribute::text).map(RowIdentity::stored)
 }
 
 #[cfg(test)]
@@ -264,13 +265,23 @@ mod tests {
         let (rows, head) = chain(0, false);
         let mut tail = ChainHead::of(&[head, rows[9].clone()]).unwrap();
         for (act, state, newest, expected) in [
-            (EventKind::Policy, State::Live, Newest::Kept, (1, Some(10))),
-            (EventKind::Delete, State::Live, Newest::Is(identity(9)), (1, Some(9))),
-            (EventKind::Delete, State::Deleted, Newest::Kept, (1, None)),
-            (EventKind::Restore, State::Live, Newest::Is(identity(8)), (1, Some(8))),
-            (EventKind::Delete, State::Deleted, Newest::Kept, (1, None)),
-            (EventKind::Put, State::Anew, Newest::Begins(identity(11)), (16, Some(11))),
-            (EventKind::Renew, State::Anew, Newest::Is(identity(12)), (16, Some(12))),
+            (EventKind::Policy, NameState::Live, NewestVersion::Unchanged, (1, Some(10))),
+            (EventKind::Delete, NameState::Live, NewestVersion::Is(identity(9)), (1, Some(9))),
+            (EventKind::Delete, NameState::Deleted, NewestVersion::Unchanged, (1, None)),
+            (EventKind::Restore, NameState::Live, NewestVersion::Is(identity(8)), (1, Some(8))),
+            (EventKind::Delete, NameState::Deleted, NewestVersion::Unchanged, (1, None)),
+            (
+                EventKind::Put,
+                NameState::PutAgain,
+                NewestVersion::BeginsLife(identity(11)),
+                (16, Some(11)),
+            ),
+            (
+                EventKind::Renew,
+                NameState::PutAgain,
+                NewestVersion::Is(identity(12)),
+                (16, Some(12)),
+            ),
         ] {
             let change = NewEvent { kind: act, state, newest, ..put(Vec::new()) };
             let (row, next) = tail.follow(&name(), &change, &caller, None, false);

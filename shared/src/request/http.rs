@@ -202,7 +202,7 @@ fn decode_query(text: &str) -> Result<String, Error> {
 mod tests {
     use serde_json::value::RawValue;
 
-    use super::super::{Origin, Received};
+    use super::super::{Origin, Request};
     use super::*;
 
     fn event(more: &str) -> Box<RawValue> {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn read(more: &str) -> Result<Fields, Error> {
-        let received = Received::read(event(more));
+        let received = Request::read(event(more));
         assert_eq!(received.origin, Origin::Http);
         received.fields
     }
@@ -237,12 +237,12 @@ mod tests {
         let iam = format!(r#""authorizer":{{"iam":{{"userArn":"{arn}"}}}}"#);
         let context = format!(r#""requestContext":{{"http":{{"method":"GET"}},{iam}}}"#);
         let event = format!(r#"{{"routeKey":"GET /history/{{name+}}",{context}}}"#);
-        let received = Received::read(RawValue::from_string(event).unwrap());
+        let received = Request::read(RawValue::from_string(event).unwrap());
         assert_eq!((received.origin, &*received.who), (Origin::Http, arn));
         let resource = received.fields.unwrap().resource("list").unwrap();
         assert_eq!(resource.as_deref(), Some("history"));
         let event = RawValue::from_string(r#"{"list":"history"}"#.to_owned()).unwrap();
-        let received = Received::read(event);
+        let received = Request::read(event);
         assert_eq!((received.origin, &*received.who), (Origin::Direct, "direct"));
         let resource = received.fields.unwrap().resource("list").unwrap();
         assert_eq!(resource.as_deref(), Some("history"));
@@ -260,7 +260,7 @@ mod tests {
         let bundle = read(r#","routeKey":"GET /bundle","rawPath":"/bundle""#).unwrap();
         assert!(bundle.is_resource("bundle") && !bundle.is_resource("secrets"));
         let direct = RawValue::from_string(r#"{"resource":"bundle"}"#.to_owned()).unwrap();
-        assert!(!Received::read(direct).fields.unwrap().is_resource("bundle"));
+        assert!(!Request::read(direct).fields.unwrap().is_resource("bundle"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use coffer::event::{Answer, Received};
+use coffer::request::{Request, Response};
 use coffer::secret::{Secret, reveal};
 use serde_json::value::RawValue;
 
@@ -28,7 +28,7 @@ fn value(of: &str) -> String {
 }
 
 #[derive(serde::Serialize)]
-struct Opened {
+struct OpenedVersion {
     #[serde(flatten, serialize_with = "reveal")]
     secret: Secret,
 }
@@ -43,12 +43,12 @@ fn read_and_respond() {
     input.read_exact(&mut payload).unwrap();
     let event: Box<RawValue> = serde_json::from_slice(&payload).unwrap();
     drop(payload);
-    let Received { origin, fields, .. } = Received::read(event);
+    let Request { origin, fields, .. } = Request::read(event);
     let mut fields = fields.unwrap();
     let secret = fields.secret("secret").unwrap().unwrap();
     let kept = fields.secret("kept").unwrap().unwrap();
     fields.finish().unwrap();
-    let answer = Answer::json(&Opened { secret }).unwrap();
+    let answer = Response::json(&OpenedVersion { secret }).unwrap();
     let reply = origin.reply(Ok(answer)).unwrap();
     let sent = serde_json::to_vec(&reply).unwrap();
     let length = sent.len();

@@ -1,9 +1,11 @@
 //! Chains for the tests of this module.
 
-use super::{Caller, ChainHead, Check, EVENT, EventKind, Fault, NewEvent, Newest, State};
-use crate::moment::Moment;
-use crate::name::{Label, Name, Version};
-use crate::row::{Identity, Row};
+use super::{
+    Caller, ChainHead, Check, EVENT, EventKind, Fault, NameState, NewEvent, NewestVersion,
+};
+use crate::name::{Name, Version, VersionKey};
+use crate::row::{Row, RowIdentity};
+use crate::timestamp::Timestamp;
 
 pub(super) const LONG_AGO: i64 = 1_000;
 pub(super) const NOW: i64 = 2_000;
@@ -16,18 +18,18 @@ pub(super) fn name() -> Name {
     "n".parse().unwrap()
 }
 
-pub(super) fn at(seconds: i64) -> Moment {
-    Moment::from_unix(seconds).unwrap()
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_seconds(seconds).unwrap()
 }
 
-pub(super) fn put(versions: Vec<Label>) -> NewEvent {
+pub(super) fn put(versions: Vec<VersionKey>) -> NewEvent {
     NewEvent {
         kind: EventKind::Put,
         versions,
         forced: false,
-        state: State::Live,
+        state: NameState::Live,
         recoverable_until: None,
-        newest: Newest::Kept,
+        newest: NewestVersion::Unchanged,
     }
 }
 
@@ -47,8 +49,8 @@ pub(super) fn ending(ends: &[Option<i64>]) -> (Vec<Row>, Row) {
     (rows, head)
 }
 
-pub(super) fn identity(version: u64) -> Identity {
-    Identity::stored(format!("{version:019}#0123456789abcdef"))
+pub(super) fn identity(version: u64) -> RowIdentity {
+    RowIdentity::stored(format!("{version:019}#0123456789abcdef"))
 }
 
 /// Returns a chain of ten puts and its head. The first `expired` events have expired.
@@ -57,10 +59,10 @@ pub(super) fn chain(expired: usize, headless: bool) -> (Vec<Row>, Row) {
     let mut tail = ChainHead::default();
     let mut rows = Vec::new();
     for version in 1..=10_u64 {
-        let versions = vec![Label::from(Version::new(version).unwrap())];
+        let versions = vec![VersionKey::from(Version::new(version).unwrap())];
         let newest = match version {
-            1 => Newest::Begins(identity(version)),
-            _ => Newest::Is(identity(version)),
+            1 => NewestVersion::BeginsLife(identity(version)),
+            _ => NewestVersion::Is(identity(version)),
         };
         let change = NewEvent { newest, ..put(versions) };
         let ttl = if rows.len() < expired { LONG_AGO } else { NOW + 1_000 };
