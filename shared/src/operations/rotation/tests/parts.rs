@@ -156,3 +156,17 @@ async fn a_version_that_is_deleted_for_good_meanwhile_is_skipped() {
     assert_eq!(finish(&world).await, [1, 0, 1, 0]);
     assert!(world.versions().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_page_passes_over_many_entries_that_hold_no_version() {
+    let world = world(1).await;
+    world.delete("n000").await;
+    for number in 0..300 {
+        let event = json!({ "name": text("a"), "entry": text(&format!("event#{number:019}")) });
+        world.aws.put_item(LEDGER, event.as_object().unwrap().clone());
+    }
+    // The table, then the ledger: 40 entries, and twice as many with each read.
+    assert!(!part(&world, 0).await.unwrap());
+    assert!(part(&world, 0).await.unwrap());
+    assert_eq!((finish(&world).await, rewrapped(&world)), ([1, 1, 0, 0], 1));
+}
