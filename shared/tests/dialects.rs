@@ -7,178 +7,20 @@
     reason = "tests fail by panicking"
 )]
 
+#[path = "dialects/clients.rs"]
+mod clients;
+
 use std::collections::BTreeMap;
 
-use aes::Aes256;
-use aes::cipher::{KeyIvInit, StreamCipher};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use coffer::envelope::{
     Dialect, Envelope, OpenError, SealPlan, add_seal, is_seal_removed, seal, wrapped_key,
 };
 use coffer::row::{Attribute, Row};
 use coffer::secret::{DataKey, Secret, reveal};
-use hmac::{EagerHash, Hmac, KeyInit, Mac};
 use proptest::prelude::*;
 
-const ONE: [u8; 16] = 1_u128.to_be_bytes();
-const ZERO: [u8; 16] = [0; 16];
-/// The wrapped key of every row here, as long as those of KMS.
-const WRAPPED: [u8; 225] = [0xa5; 225];
-
-const SHA2: &[Option<&str>] =
-    &[Some("SHA224"), Some("SHA256"), Some("SHA384"), Some("SHA512"), None];
-const EVERY: &[Option<&str>] = &[
-    Some("MD5"),
-    Some("RIPEMD"),
-    Some("SHA"),
-    Some("SHA224"),
-    Some("SHA256"),
-    Some("SHA384"),
-    Some("SHA512"),
-    Some("WHIRLPOOL"),
-    None,
-];
-const SPELLED: &[Option<&str>] =
-    &[Some("sha1"), Some("sha-256"), Some("sha256"), Some("SHA-512"), Some("sha512"), Some("md5")];
-const SHA256: &[Option<&str>] = &[None, Some("sha256")];
-const NONE: &[Option<&str>] = &[None];
-const RUST: &[Option<&str>] = &[Some("SHA1"), Some("SHA256"), Some("SHA384"), Some("SHA512")];
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Counter {
-    Big,
-    Little,
-    Zero,
-}
-
-/// The type of a stored MAC: S or B.
-#[derive(Clone, Copy, Debug)]
-enum MacForm {
-    Text,
-    UpperText,
-    Bytes,
-}
-use MacForm::{Bytes, Text, UpperText};
-
-/// The format of one client.
-#[derive(Debug)]
-struct Client {
-    name: &'static str,
-    counter: Counter,
-    hmac: MacForm,
-    digests: &'static [Option<&'static str>],
-    /// The columns of its base64 and the end of each line; `None` for one line.
-    lines: Option<(usize, &'static str)>,
-}
-
-const fn client(
-    name: &'static str,
-    hmac: MacForm,
-    digests: &'static [Option<&'static str>],
-) -> Client {
-    Client { name, counter: Counter::Big, hmac, digests, lines: None }
-}
-
-const CLIENTS: &[Client] = &[
-    client("credstash on Python 3", Bytes, EVERY),
-    client("credstash on Python 2", Text, EVERY),
-    client("nodecredstash", Text, SPELLED),
-    client("node-credstasher", Text, SHA256),
-    client("unicreds", Bytes, NONE),
-    client("an older unicreds", Text, NONE),
-    client("jcredstash", Text, NONE),
-    client("one with the MAC in upper case", UpperText, SHA2),
-    Client { lines: Some((60, "\n")), ..client("rcredstash", Text, NONE) },
-    Client { lines: Some((76, "\r\n")), ..client("one with MIME's base64", Text, NONE) },
-    Client { counter: Counter::Little, ..client("rucredstash", Bytes, RUST) },
-    Client { counter: Counter::Zero, ..client("Haskell's credentials", Text, NONE) },
-];
-
-fn mac<D: EagerHash>(key: &[u8], contents: &[u8]) -> String
-where
-    Hmac<D>: Mac + KeyInit,
-{
-    let mac = <Hmac<D> as KeyInit>::new_from_slice(key).unwrap();
-    hex::encode(mac.chain_update(contents).finalize().into_bytes())
-}
-
-fn mac_with(digest: Option<&str>, key: &[u8], contents: &[u8]) -> String {
-    let name = digest.unwrap_or("SHA256").to_uppercase().replace('-', "");
-    match name.as_str() {
-        "MD5" => mac::<md5::Md5>(key, contents),
-        "RIPEMD" => mac::<ripemd::Ripemd160>(key, contents),
-        "SHA" | "SHA1" => mac::<sha1::Sha1>(key, contents),
-        "SHA224" => mac::<sha2::Sha224>(key, contents),
-        "SHA256" => mac::<sha2::Sha256>(key, contents),
-        "SHA384" => mac::<sha2::Sha384>(key, contents),
-        "SHA512" => mac::<sha2::Sha512>(key, contents),
-        "WHIRLPOOL" => mac::<whirlpool::Whirlpool>(key, contents),
-        other => panic!("{other}"),
-    }
-}
-
-fn crypt(counter: Counter, key: &[u8], bytes: &mut [u8]) {
-    let key: [u8; 32] = key[..32].try_into().unwrap();
-    match counter {
-        Counter::Big => {
-            ctr::Ctr128BE::<Aes256>::new(&key.into(), &ONE.into()).apply_keystream(bytes);
-        }
-        Counter::Zero => {
-            ctr::Ctr128BE::<Aes256>::new(&key.into(), &ZERO.into()).apply_keystream(bytes);
-        }
-        Counter::Little => {
-            ctr::Ctr32LE::<Aes256>::new(&key.into(), &ONE.into()).apply_keystream(bytes);
-        }
-    }
-}
-
-impl Client {
-    fn base64(&self, bytes: &[u8]) -> Attribute {
-        let text = BASE64_STANDARD.encode(bytes);
-        let Some((columns, end)) = self.lines else { return Attribute::Text(text) };
-        let lines = text.as_bytes().chunks(columns).map(|line| std::str::from_utf8(line).unwrap());
-        Attribute::Text(lines.flat_map(|line| [line, end]).collect())
-    }
-
-    /// Creates a row as the client writes it.
-    fn row(&self, key: &[u8], plaintext: &[u8], digest: Option<&str>) -> Row {
-        let text = |text: &str| Attribute::Text(text.to_owned());
-        let mut contents = plaintext.to_vec();
-        crypt(self.counter, key, &mut contents);
-        let hex = mac_with(digest, &key[32..], &contents);
-        let hmac = match self.hmac {
-            Text => Attribute::Text(hex),
-            UpperText => Attribute::Text(hex.to_uppercase()),
-            Bytes => Attribute::Bytes(hex.into_bytes()),
-        };
-        let mut row = Row::from(
-            [("name", text("n")), ("version", text("0000000000000000001")), ("hmac", hmac)]
-                .map(|(name, value)| (name.to_owned(), value)),
-        );
-        let mut add = |name: &str, value| row.insert(name.to_owned(), value);
-        if self.counter == Counter::Zero {
-            add("key", Attribute::Bytes(WRAPPED.to_vec()));
-            add("contents", Attribute::Bytes(contents));
-            add("revision", Attribute::Bytes(b"d2bc0c9".to_vec()));
-        } else {
-            add("key", self.base64(&WRAPPED));
-            add("contents", self.base64(&contents));
-        }
-        if let Some(digest) = digest {
-            add("digest", text(digest));
-        }
-        row
-    }
-
-    /// Whether its rows have the attributes that rucredstash writes.
-    fn looks_like_rucredstash(&self, digest: Option<&str>) -> bool {
-        matches!(self.hmac, Bytes) && RUST.contains(&digest) && digest.is_some()
-    }
-}
-
-fn the(name: &str) -> &'static Client {
-    CLIENTS.iter().find(|client| client.name == name).unwrap()
-}
+use clients::{CLIENTS, Client, Counter, RUST, SHA2, WRAPPED, crypt, the};
 
 fn bytes(value: &Secret) -> Vec<u8> {
     let mut json = Vec::new();
@@ -248,9 +90,9 @@ fn misread(key: &[u8], plaintext: &[u8], written: Counter, read: Counter) -> Vec
 
 /// Opens, examines and seals the row of one client. Every result must be the original bytes.
 fn check(client: &Client, key: &[u8], plaintext: &[u8], digest: Option<&str>) {
-    let told = format!("{} {digest:?} {plaintext:x?}", client.name);
+    let case = format!("{} {digest:?} {plaintext:x?}", client.name);
     let row = client.row(key, plaintext, digest);
-    assert_eq!(wrapped_key(&row).unwrap(), WRAPPED, "{told}");
+    assert_eq!(wrapped_key(&row).unwrap(), WRAPPED, "{case}");
     let opened = open(&row, key);
     // The one exception: text of rucredstash that is text for credstash as well is read as
     // credstash's. Nothing is written then.
@@ -258,8 +100,8 @@ fn check(client: &Client, key: &[u8], plaintext: &[u8], digest: Option<&str>) {
         && plaintext.len() > 16
         && is_text(&misread(key, plaintext, Counter::Little, Counter::Big));
     match &opened {
-        Ok((_, dialect)) if either_text => assert_eq!(*dialect, Some(Dialect::Credstash), "{told}"),
-        Ok((bytes, _)) => assert_eq!(bytes, plaintext, "{told}"),
+        Ok((_, dialect)) if either_text => assert_eq!(*dialect, Some(Dialect::Credstash), "{case}"),
+        Ok((bytes, _)) => assert_eq!(bytes, plaintext, "{case}"),
         Err(refusal) => {
             let excused = match refusal {
                 OpenError::Ambiguous => {
@@ -268,7 +110,7 @@ fn check(client: &Client, key: &[u8], plaintext: &[u8], digest: Option<&str>) {
                 OpenError::Integrity => client.counter == Counter::Zero && !is_text(plaintext),
                 _ => false,
             };
-            assert!(excused, "{told}: {refusal}");
+            assert!(excused, "{case}: {refusal}");
         }
     }
     let whose = match client.counter {
@@ -279,17 +121,17 @@ fn check(client: &Client, key: &[u8], plaintext: &[u8], digest: Option<&str>) {
     for dialect in [None, Some(whose)] {
         let Ok(Some(sealed)) = resealed(&row, key, dialect) else {
             // With a hint about its dialect it is sealed, unless the row contradicts the hint.
-            assert!(dialect.is_none() || opened.is_err(), "{told}");
+            assert!(dialect.is_none() || opened.is_err(), "{case}");
             continue;
         };
         assert!(!is_seal_removed(&sealed));
         let mut stripped = sealed.clone();
         stripped.remove("seal");
-        assert_eq!(is_seal_removed(&stripped), !is_text(plaintext), "{told}");
+        assert_eq!(is_seal_removed(&stripped), !is_text(plaintext), "{case}");
         let hmac = sealed["hmac"].text().unwrap();
-        assert!(hmac.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{told}");
-        assert!(SHA2.contains(&sealed["digest"].text()), "{told}");
-        assert_eq!(open(&sealed, key), Ok((plaintext.to_vec(), None)), "{told}");
+        assert!(hmac.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{case}");
+        assert!(SHA2.contains(&sealed["digest"].text()), "{case}");
+        assert_eq!(open(&sealed, key), Ok((plaintext.to_vec(), None)), "{case}");
     }
 }
 
