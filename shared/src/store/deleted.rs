@@ -16,6 +16,8 @@ use super::transaction::{Transaction, WriteLabel};
 
 /// The prefix of the sort key of every deleted version.
 const DELETED: &str = "deleted#";
+/// The length of a sort key that DynamoDB accepts. Source: AWS, DynamoDB quotas.
+const MAX_SORT_KEY_BYTES: usize = 1024;
 /// The attribute that marks the form of a version before a reseal.
 pub(super) const BEFORE_RESEAL: &str = "before_reseal";
 
@@ -156,6 +158,11 @@ impl Ledger {
             }
             None => (DELETED.to_owned(), format!("deleted{AFTER_HASH}")),
         };
+        // The ledger has no room for the longest versions of other clients, and DynamoDB rejects a
+        // query about them.
+        if first.len() > MAX_SORT_KEY_BYTES {
+            return Ok((Vec::new(), None));
+        }
         let mut after = after;
         loop {
             let query = self

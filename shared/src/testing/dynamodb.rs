@@ -13,6 +13,7 @@ const NAMES: [&str; 7] =
     ["comment", "context", "created_at", "expires_at", "name", "revision", "version"];
 /// The most bytes of an item.
 const MAX_ITEM: usize = 400 * 1024;
+const MAX_SORT_KEY: usize = 1024;
 /// The most writes of a transaction.
 const MAX_WRITES: usize = 100;
 
@@ -80,6 +81,12 @@ impl Tables {
         let scope = Scope::of(request);
         let condition = scope.tokens(text(request, "KeyConditionExpression"));
         assert_eq!(condition[..3], ["#name", "=", ":name"], "a query is about one name");
+        let values = request["ExpressionAttributeValues"].as_object().unwrap();
+        for (placeholder, value) in values {
+            let is_key = condition.iter().any(|token| token == placeholder);
+            let length = value["S"].as_str().map_or(0, str::len);
+            assert!(!is_key || length <= MAX_SORT_KEY, "DynamoDB rejects {placeholder}");
+        }
         let name = text(&request["ExpressionAttributeValues"][":name"], "S");
         let of_name = table.items.range((name.to_owned(), String::new())..);
         let of_name = of_name.take_while(|((each, _), _)| each == name);

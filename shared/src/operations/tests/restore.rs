@@ -55,6 +55,8 @@ async fn what_cannot_be_restored_changes_nothing() {
         (json!({"name": "m"}), "NotFound"),
         (json!({"name": "live"}), "NotFound"),
         (json!({"name": "n", "version": 3}), "NotFound"),
+        // The ledger has no room for a version of this length.
+        (json!({"name": "n", "version": "v".repeat(1024)}), "NotFound"),
         (json!({"name": "n", "version": 1, "before_reseal": true}), "NotFound"),
         (json!({"name": "n", "deleted_before": "2020-01-01T00:00:00Z"}), "NotFound"),
         (json!({"name": "m/"}), "Invalid"),
