@@ -165,7 +165,12 @@ READ = {
     ],
     ("renew", "ReadNewestVersion"): ["store/secrets_table.DESCRIBED"],
     ("renew", "ReadEventsPoliciesAndRuns"): [
-        *("store/ledger.CHAIN", "store/tokens.TOKEN", "store/runs.RUN", "store/policies.ATTRIBUTES"),
+        *(
+            "store/ledger.CHAIN",
+            "store/tokens.TOKEN",
+            "store/runs.RUN",
+            "store/policies.ATTRIBUTES",
+        ),
     ],
     ("policy", "ReadHighestVersion"): ["store/secrets_table.TOP"],
     ("policy", "ReadEventsAndPolicies"): ["store/ledger.CHAIN", "store/policies.ATTRIBUTES"],

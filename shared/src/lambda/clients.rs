@@ -202,11 +202,15 @@ mod tests {
             // The response does not matter.
             Err(ConnectorError::timeout("no response".into()))
         });
-        let config = sdk_config(Some("eu-west-1".to_owned())).await.into_builder();
-        let config = config.http_client(http).credentials_provider(SharedCredentialsProvider::new(
-            Credentials::new("key", "secret", None, None, "test"),
-        ));
-        let config = config.build();
+        // Without the environment, which may have another endpoint.
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .http_client(http)
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                "key", "secret", None, None, "test",
+            )))
+            .build();
         warm_dynamodb(&aws_sdk_dynamodb::Client::from_conf(dynamodb_config(&config).build())).await;
         warm_kms(&aws_sdk_kms::Client::from_conf(kms_config(&config).build())).await;
         let requests = requests.lock().unwrap();
