@@ -211,11 +211,12 @@ class Stack:
         assert response.code == "OK", response
         return response.body
 
-    def each_page(self, verb: str, **request: Any) -> Iterator[Any]:
-        """Yields the body of each page of a paged response."""
+    def each_page(self, verb: str, *, patient: bool = False, **request: Any) -> Iterator[Any]:
+        """Yields the body of each page of a paged response. If `patient`, retries `Unavailable`."""
+        call = self.patiently if patient else self.done
         following: dict[str, Any] = {}
         while True:
-            page = self.done(verb, **request, **following)
+            page = call(verb, **request, **following)
             yield page
             if "next" not in page:
                 return
