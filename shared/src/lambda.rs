@@ -1,6 +1,6 @@
 //! Runs an operation as a Lambda function.
 
-mod clients;
+pub(crate) mod clients;
 mod log;
 pub mod relay;
 mod settings;

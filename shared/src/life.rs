@@ -166,17 +166,7 @@ pub fn newest_after_rewrite<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(version: &str, mac: Attribute) -> Row {
-        Row::from([
-            ("version".to_owned(), Attribute::Text(version.to_owned())),
-            ("hmac".to_owned(), mac),
-        ])
-    }
-
-    fn mac(text: &str) -> Attribute {
-        Attribute::Text(text.to_owned())
-    }
+    use crate::row::identity::tests::{mac, row};
 
     fn top(version: u64, text: &str) -> HighestVersion {
         HighestVersion::of(&row(&format!("{version:019}"), mac(text))).unwrap()

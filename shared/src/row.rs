@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use identity::RowIdentity;
 
-mod identity;
+pub(crate) mod identity;
 
 /// The attributes of one row, sorted by name.
 pub type Row = BTreeMap<String, Attribute>;

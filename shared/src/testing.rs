@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use aws::Refused;
 pub(crate) use aws::{Aws, Fault};
-pub(crate) use http::http_client;
+pub(crate) use http::{http_client, test_config};
 
 use crate::audit_chain::Caller;
 use crate::envelope;

@@ -123,12 +123,15 @@ async fn a_retired_key_that_cannot_be_used_stops_only_what_it_wrapped() {
     aws.disable_key(RETIRED, true);
     assert_eq!(outcome(keys.unwrap(&own, &EncryptionContext::default()).await), "key");
     assert_eq!(outcome(keys.unwrap(&oldest, &EncryptionContext::default()).await), "key");
-    let told = outcome(keys.unwrap(&retired, &EncryptionContext::default()).await);
-    assert!(told.starts_with(&format!("unusable: kms:Decrypt on {RETIRED}")), "{told}");
+    let result = outcome(keys.unwrap(&retired, &EncryptionContext::default()).await);
+    assert!(result.starts_with(&format!("unusable: kms:Decrypt on {RETIRED}")), "{result}");
     // Without the stack's key nothing works.
     aws.disable_key(KEY, true);
-    let told = outcome(keys.unwrap(&oldest, &EncryptionContext::default()).await);
-    assert!(told.starts_with(&format!("error: kms:Decrypt on {KEY}: DisabledException")), "{told}");
+    let result = outcome(keys.unwrap(&oldest, &EncryptionContext::default()).await);
+    assert!(
+        result.starts_with(&format!("error: kms:Decrypt on {KEY}: DisabledException")),
+        "{result}"
+    );
     assert!(matches!(keys.generate(&context("x")).await, Err(Error::Unavailable { .. })));
 }
 
@@ -138,8 +141,8 @@ async fn a_denied_call_names_action_and_key() {
     let keys = keys(&aws, &[]);
     let wrapped = aws.wrap(KEY, &[], &DATA_KEY);
     aws.fail("Decrypt", 1, Fault::Code("AccessDeniedException"));
-    let told = outcome(keys.unwrap(&wrapped, &EncryptionContext::default()).await);
-    assert!(told.starts_with(&format!("error: kms:Decrypt on {KEY}")), "{told}");
+    let result = outcome(keys.unwrap(&wrapped, &EncryptionContext::default()).await);
+    assert!(result.starts_with(&format!("error: kms:Decrypt on {KEY}")), "{result}");
     aws.fail("GenerateDataKey", 1, Fault::Code("AccessDeniedException"));
     let error = keys.generate(&EncryptionContext::default()).await.unwrap_err();
     assert!(error.is_denied_by_kms());
@@ -168,12 +171,12 @@ async fn a_rewrapped_data_key_is_the_same_under_the_newest_key_material() {
     assert_eq!(keys.rewrap(&wrapped, &context("x")).await.unwrap(), Rewrapped::Current);
     assert_eq!(keys.rewrap(&wrapped, &context("y")).await.unwrap(), Rewrapped::Refused);
     aws.rotate_key(KEY);
-    let Rewrapped::Changed(anew) = keys.rewrap(&wrapped, &context("x")).await.unwrap() else {
+    let Rewrapped::Changed(rewrapped) = keys.rewrap(&wrapped, &context("x")).await.unwrap() else {
         panic!("it has old key material")
     };
-    assert_ne!(anew, wrapped);
-    assert_eq!(outcome(keys.unwrap(&anew, &context("x")).await), "key");
-    assert_eq!(keys.rewrap(&anew, &context("x")).await.unwrap(), Rewrapped::Current);
+    assert_ne!(rewrapped, wrapped);
+    assert_eq!(outcome(keys.unwrap(&rewrapped, &context("x")).await), "key");
+    assert_eq!(keys.rewrap(&rewrapped, &context("x")).await.unwrap(), Rewrapped::Current);
     let foreign = aws.wrap(OTHER, &[("app", "x")], &DATA_KEY);
     assert_eq!(keys.rewrap(&foreign, &context("x")).await.unwrap(), Rewrapped::Foreign);
 }

@@ -38,7 +38,7 @@ pub(super) async fn sdk_config(region: Option<String>) -> SdkConfig {
 /// The SDK has one first pause for all retries. This one suits throttling, because KMS and DynamoDB
 /// count by the second. Adaptive mode is not used: its limiter is shared by all calls of the process
 /// and would delay a request because of an earlier one.
-fn retries() -> RetryConfig {
+pub(crate) fn retries() -> RetryConfig {
     RetryConfig::standard()
         .with_max_attempts(4)
         .with_initial_backoff(Duration::from_millis(200))
@@ -55,11 +55,11 @@ fn retry_budget() -> RetryPartition {
     RetryPartition::custom("coffer").token_bucket(TokenBucket::unlimited()).build()
 }
 
-pub(super) fn dynamodb_config(config: &SdkConfig) -> aws_sdk_dynamodb::config::Builder {
+pub(crate) fn dynamodb_config(config: &SdkConfig) -> aws_sdk_dynamodb::config::Builder {
     aws_sdk_dynamodb::config::Builder::from(config).retry_partition(retry_budget())
 }
 
-pub(super) fn kms_config(config: &SdkConfig) -> aws_sdk_kms::config::Builder {
+pub(crate) fn kms_config(config: &SdkConfig) -> aws_sdk_kms::config::Builder {
     aws_sdk_kms::config::Builder::from(config).retry_partition(retry_budget())
 }
 
@@ -98,7 +98,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex};
 
-    use aws_sdk_kms::config::{Credentials, SharedCredentialsProvider};
+    use aws_sdk_kms::config::Credentials;
     use aws_smithy_runtime_api::client::result::ConnectorError;
     use base64::prelude::{BASE64_STANDARD, Engine};
     use futures_util::future::join_all;
@@ -107,7 +107,7 @@ mod tests {
     use crate::encryption_context::EncryptionContext;
     use crate::keys::Keys;
     use crate::keys::Unwrapped;
-    use crate::testing::http_client;
+    use crate::testing::{http_client, test_config};
 
     /// A busy KMS: some throttled requests, then responses.
     #[derive(Default)]
@@ -202,15 +202,7 @@ mod tests {
             // The response does not matter.
             Err(ConnectorError::timeout("no response".into()))
         });
-        // Without the environment, which may have another endpoint.
-        let config = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .http_client(http)
-            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
-                "key", "secret", None, None, "test",
-            )))
-            .build();
+        let config = test_config(http);
         warm_dynamodb(&aws_sdk_dynamodb::Client::from_conf(dynamodb_config(&config).build())).await;
         warm_kms(&aws_sdk_kms::Client::from_conf(kms_config(&config).build())).await;
         let requests = requests.lock().unwrap();

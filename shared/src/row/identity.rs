@@ -46,17 +46,17 @@ impl RowIdentity {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn row(version: &str, mac: Attribute) -> Row {
+    pub(crate) fn row(version: &str, mac: Attribute) -> Row {
         Row::from([
             ("version".to_owned(), Attribute::Text(version.to_owned())),
             ("hmac".to_owned(), mac),
         ])
     }
 
-    fn mac(text: &str) -> Attribute {
+    pub(crate) fn mac(text: &str) -> Attribute {
         Attribute::Text(text.to_owned())
     }
 

@@ -6,10 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_kms::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
@@ -18,8 +15,10 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use serde_json::{Value, json};
 
 use super::dynamodb::{ITEM_SIZE, Tables};
+use super::http::test_config;
 use super::kms::{Key, Kms};
 use super::{Item, KEY};
+use crate::lambda::clients::{dynamodb_config, kms_config};
 
 /// More calls than any test makes.
 const MAX_CALLS: usize = 20_000;
@@ -226,26 +225,14 @@ impl Aws {
 
     /// Returns a client of DynamoDB, with the retries of a function.
     pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .credentials_provider(credentials())
-            .retry_config(retries())
-            .retry_partition(retry_budget())
-            .http_client(self.http_client());
-        aws_sdk_dynamodb::Client::from_conf(config.build())
+        let config = test_config(self.http_client());
+        aws_sdk_dynamodb::Client::from_conf(dynamodb_config(&config).build())
     }
 
     /// Returns a client of KMS, with the retries of a function.
     pub(crate) fn kms(&self) -> aws_sdk_kms::Client {
-        let config = aws_sdk_kms::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .credentials_provider(credentials())
-            .retry_config(retries())
-            .retry_partition(retry_budget())
-            .http_client(self.http_client());
-        aws_sdk_kms::Client::from_conf(config.build())
+        let config = test_config(self.http_client());
+        aws_sdk_kms::Client::from_conf(kms_config(&config).build())
     }
 
     fn http_client(&self) -> SharedHttpClient {
@@ -321,21 +308,4 @@ impl State {
 
 fn lost() -> ConnectorError {
     ConnectorError::timeout("no response".into())
-}
-
-fn credentials() -> Credentials {
-    Credentials::new("key", "secret", None, None, "test")
-}
-
-/// The retries of a function.
-fn retries() -> RetryConfig {
-    RetryConfig::standard()
-        .with_max_attempts(4)
-        .with_initial_backoff(Duration::from_millis(200))
-        .with_max_backoff(Duration::from_secs(1))
-}
-
-/// An unlimited retry budget. The default one is shared by all tests.
-fn retry_budget() -> RetryPartition {
-    RetryPartition::custom("test").token_bucket(TokenBucket::unlimited()).build()
 }

@@ -31,7 +31,7 @@ async fn every_data_key_gets_the_newest_key_material_and_nothing_else_changes() 
     }
     assert_eq!(world.value("dev/db").await, "two");
     assert_eq!(world.value("old").await, "four");
-    // It is no event of any secret.
+    // It is not an event of a secret.
     assert_eq!(world.operations("dev/db"), ["put", "put"]);
 
     let report = world.run::<Rewrap>(json!({})).await;
