@@ -1,43 +1,24 @@
 """What a stack of 2026-11-25 had written: everything still opens, lists, restores and verifies."""
 
-import base64
 import json
 import time
 from typing import Any
 
 import pytest
-from boto3.dynamodb.types import Binary, TypeDeserializer
 
 import rotation
 from conftest import ROOT, Stack
+from stored_items import item_of, wrapped
 
 EARLIER = json.loads((ROOT / "infra/journeys/data/2026-11-25.json").read_text())
 MONTH = 30 * 24 * 3600
 
 
-def item_of(typed: dict[str, Any]) -> dict[str, Any]:
-    """Returns a stored item as boto3 represents it."""
-    return {name: decoded(attribute) for name, attribute in typed.items()}
-
-
-def decoded(attribute: dict[str, Any]) -> Any:
-    [(kind, value)] = attribute.items()
-    if kind == "B":
-        return Binary(base64.b64decode(value))
-    if kind == "M":
-        return item_of(value)
-    return TypeDeserializer().deserialize(attribute)
-
-
 def row_of(kms: Any, key: str, stored: dict[str, Any]) -> dict[str, Any]:
     """Returns a row with its data key wrapped by `key`."""
-    wrapped = kms.encrypt(
-        KeyId=key,
-        Plaintext=bytes.fromhex(stored["data_key"]),
-        EncryptionContext=stored["context"],
-    )["CiphertextBlob"]
-    text = base64.b64encode(wrapped).decode()
-    return {**item_of(stored["item"]), "key": Binary(wrapped) if stored["raw"] else text}
+    data_key, context, binary = stored["data_key"], stored["context"], stored["raw"]
+    wrapped_key = wrapped(kms, key, data_key, context, binary=binary)
+    return {**item_of(stored["item"]), "key": wrapped_key}
 
 
 @pytest.fixture(scope="module")
